@@ -1,0 +1,102 @@
+//! What has happened to a job's batches, as sums: counters and the estimator's moments. Facts are a commutative
+//! monoid, so that stores may keep them in as many parts as they like and add them up in any order.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{BatchIndex, BatchOutcome, BatchReport, Effect, JobId, Moments, Timestamp};
+
+/// How many batches and items were settled, and how.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Counts {
+    /// Batches that completed.
+    pub completed: u64,
+    /// Batches that failed and have not completed since.
+    pub failed: u64,
+    /// Items that are in the results.
+    pub items_processed: u64,
+    /// Items that are not: of failed batches, and single ones of completed batches.
+    pub items_failed: u64,
+}
+
+impl Counts {
+    /// Batches that came out one way or the other.
+    pub fn settled(&self) -> u64 {
+        self.completed + self.failed
+    }
+
+    /// Grows by one with every batch that fails and by two with every one that completes, so it grows with every fact,
+    /// also when a failed batch completes later.
+    pub fn version(&self) -> u64 {
+        2 * self.completed + self.failed
+    }
+
+    /// The sum of both.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            completed: self.completed + other.completed,
+            failed: self.failed + other.failed,
+            items_processed: self.items_processed.saturating_add(other.items_processed),
+            items_failed: self.items_failed.saturating_add(other.items_failed),
+        }
+    }
+
+    fn count(&mut self, report: &BatchReport, effect: Effect) {
+        if effect == Effect::Duplicate {
+            return;
+        }
+        if effect == Effect::Corrected {
+            self.failed = self.failed.saturating_sub(1);
+            self.items_failed = self.items_failed.saturating_sub(report.items());
+        }
+        match report.outcome {
+            BatchOutcome::Completed { processed, failed } => {
+                self.completed += 1;
+                self.items_processed = self.items_processed.saturating_add(processed);
+                self.items_failed = self.items_failed.saturating_add(failed);
+            }
+            BatchOutcome::Failed { items } => {
+                self.failed += 1;
+                self.items_failed = self.items_failed.saturating_add(items);
+            }
+        }
+    }
+}
+
+/// All that is known of a job's batches.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Facts {
+    /// The counters.
+    pub counts: Counts,
+    /// The estimator's sums over the batches that completed.
+    pub moments: Moments,
+    /// When a batch was last heard of.
+    pub last_at: Option<Timestamp>,
+    /// The highest batch that was settled.
+    pub highest: Option<BatchIndex>,
+    /// When the batches in flight were begun, where the job tracks starts. A worker that crashed leaves its start
+    /// behind until the batch is begun again or settled: good enough for an estimate, never for a decision.
+    pub running: Vec<Timestamp>,
+}
+
+impl Facts {
+    /// Adds what `report`, recorded at `at`, did to its batch of job `id`.
+    pub fn add(&mut self, id: JobId, report: &BatchReport, effect: Effect, at: Timestamp) {
+        if effect == Effect::Duplicate {
+            return;
+        }
+        self.counts.count(report, effect);
+        self.moments.add(&Moments::of(id, report, at));
+        self.last_at = self.last_at.max(Some(at));
+        self.highest = self.highest.max(Some(report.batch));
+    }
+
+    /// Adds the facts of another part of the same job.
+    pub fn merge(&mut self, other: &Self) {
+        self.counts = self.counts.plus(other.counts);
+        self.moments.add(&other.moments);
+        self.last_at = self.last_at.max(other.last_at);
+        self.highest = self.highest.max(other.highest);
+        self.running.extend_from_slice(&other.running);
+    }
+}

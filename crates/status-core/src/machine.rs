@@ -1,0 +1,337 @@
+//! The state machine: record + facts + command + time → the next record, or a typed rejection. Pure; every store
+//! is tested against it and none re-implements it.
+//!
+//! Commands say "at least this far": what is already so succeeds as [`Verdict::AlreadyApplied`], what contradicts
+//! a terminal decision is a [`Rejection`] that names both statuses.
+
+use crate::{
+    Actor, BatchIndex, CancelRequest, Decision, Facts, Failure, HistoryEntry, ItemError, Job, Outcome, Stage, Status,
+    Timestamp, Totals, clock, text,
+};
+
+/// The shortest time between two records of upload progress or of a stage: they are a courtesy, not decisions.
+pub const COURTESY_INTERVAL: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// What somebody wants of a job.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Command {
+    /// So many bytes have arrived. Kept at most once in [`COURTESY_INTERVAL`].
+    UploadProgress(u64),
+    /// The file is there.
+    FinishUpload,
+    /// What is going on, in words. Kept at most once in [`COURTESY_INTERVAL`].
+    Stage(String),
+    /// Processing begins; with totals it is sealed at once. With totals on a job in Processing it is the seal.
+    Start(Option<Totals>),
+    /// Decide if the facts decide: all batches settled, or too many failed. The error is the one to name, if known.
+    Settle(Option<ItemError>),
+    /// Stop, and why.
+    Cancel(Option<String>),
+    /// A worker has seen the request to cancel.
+    ConfirmCancel,
+    /// Give up, and why.
+    Fail(Failure),
+    /// Do what time demands: settle, confirm a cancel nobody heard, fail what is past its deadline.
+    Expire,
+}
+
+/// What a command comes to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Swap this record in.
+    Next(Box<Job>),
+    /// It is so already, or there is nothing to do.
+    AlreadyApplied,
+}
+
+/// Why a command cannot be carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// The terminal decision fell another way.
+    #[error("the job is {status} and cannot become {wanted}")]
+    Contradiction {
+        /// What the job is.
+        status: Status,
+        /// What the command would have made of it.
+        wanted: Status,
+    },
+    /// It was sealed with another total.
+    #[error("the job is sealed with {sealed} batches and cannot be sealed with {given}")]
+    TotalMismatch {
+        /// The total it has.
+        sealed: u64,
+        /// The total that was given.
+        given: u64,
+    },
+    /// A batch at or past this total is settled already.
+    #[error("batch {seen} is settled, so the total cannot be {given}")]
+    TotalTooSmall {
+        /// The total that was given.
+        given: u64,
+        /// The highest batch that is settled.
+        seen: BatchIndex,
+    },
+    /// More batches than a job may have.
+    #[error(transparent)]
+    TooManyBatches(#[from] crate::TooManyBatches),
+    /// A batch at or past the total.
+    #[error("batch {batch} is past the job's {total} batches, 0 to {}", total.saturating_sub(1))]
+    BatchOutOfRange {
+        /// The batch that was named.
+        batch: BatchIndex,
+        /// The total of the job.
+        total: u64,
+    },
+    /// There is no request to confirm.
+    #[error("nobody asked to cancel the job, which is {status}")]
+    NoCancelRequest {
+        /// What the job is.
+        status: Status,
+    },
+}
+
+/// Decides what `command`, given by `by` at `now`, makes of `job`, whose batches stand as `facts` say.
+///
+/// # Errors
+/// A [`Rejection`] if the command contradicts what was decided.
+pub fn decide(
+    job: &Job,
+    facts: &Facts,
+    command: &Command,
+    by: &Actor,
+    now: Timestamp,
+) -> Result<Verdict, Rejection> {
+    // Times in the record never go back, whatever the clocks of two machines say.
+    let mut next = Draft { job: job.clone(), facts, by, now: now.max(job.updated_at) };
+    match command {
+        Command::UploadProgress(bytes) => next.upload_progress(*bytes)?,
+        Command::FinishUpload => next.finish_upload()?,
+        Command::Stage(stage) => next.stage(stage),
+        Command::Start(totals) => next.start(*totals)?,
+        Command::Settle(culprit) => next.settle(culprit.as_ref()),
+        Command::Cancel(reason) => next.cancel(reason.as_deref())?,
+        Command::ConfirmCancel => next.confirm_cancel()?,
+        Command::Fail(failure) => next.fail(failure)?,
+        Command::Expire => next.expire(),
+    }
+    if next.job == *job {
+        return Ok(Verdict::AlreadyApplied);
+    }
+    next.job.revision += 1;
+    next.job.updated_at = next.now;
+    Ok(Verdict::Next(Box::new(next.job)))
+}
+
+/// A record on its way to the next one.
+struct Draft<'a> {
+    job: Job,
+    facts: &'a Facts,
+    by: &'a Actor,
+    now: Timestamp,
+}
+
+impl Draft<'_> {
+    fn upload_progress(&mut self, bytes: u64) -> Result<(), Rejection> {
+        match self.job.status {
+            Status::Uploading if bytes > self.job.uploaded_bytes => {
+                if self.job.uploaded_bytes > 0 && !self.courtesy_is_due() {
+                    return Ok(());
+                }
+                self.job.uploaded_bytes = bytes.min(self.job.file.size);
+                Ok(())
+            }
+            Status::Failed | Status::Cancelled => self.contradiction(Status::Uploading),
+            _ => Ok(()),
+        }
+    }
+
+    fn finish_upload(&mut self) -> Result<(), Rejection> {
+        match self.job.status {
+            Status::Uploading => {
+                self.job.uploaded_bytes = self.job.file.size;
+                self.move_to(Status::Uploaded, None);
+                Ok(())
+            }
+            Status::Uploaded | Status::Processing | Status::Completed => Ok(()),
+            Status::Failed | Status::Cancelled => self.contradiction(Status::Uploaded),
+        }
+    }
+
+    fn stage(&mut self, stage: &str) {
+        if !self.job.status.is_terminal() && (self.job.stage.is_none() || self.courtesy_is_due()) {
+            self.job.stage = Some(text::bounded(stage, 200));
+        }
+    }
+
+    fn start(&mut self, totals: Option<Totals>) -> Result<(), Rejection> {
+        match self.job.status {
+            Status::Uploading | Status::Uploaded => {
+                self.finish_upload()?;
+                self.move_to(Status::Processing, None);
+                self.job.started_at = Some(self.now);
+            }
+            Status::Processing | Status::Completed => {}
+            Status::Failed | Status::Cancelled => return self.contradiction(Status::Processing),
+        }
+        match totals {
+            Some(totals) => self.seal(totals),
+            None => Ok(()),
+        }
+    }
+
+    fn seal(&mut self, given: Totals) -> Result<(), Rejection> {
+        if let Some(sealed) = self.job.totals {
+            let mismatch = Rejection::TotalMismatch { sealed: sealed.batches, given: given.batches };
+            return if sealed.batches == given.batches { Ok(()) } else { Err(mismatch) };
+        }
+        if let Some(last) = given.batches.checked_sub(1) {
+            BatchIndex::new(last)?;
+        }
+        if let Some(seen) = self.facts.highest.filter(|seen| seen.get() >= given.batches) {
+            return Err(Rejection::TotalTooSmall { given: given.batches, seen });
+        }
+        self.job.totals = Some(given);
+        self.job.stage = None;
+        self.note(Decision::Sealed, None);
+        self.settle(None);
+        Ok(())
+    }
+
+    fn settle(&mut self, culprit: Option<&ItemError>) {
+        if self.job.status != Status::Processing {
+            return;
+        }
+        let (counts, total) = (self.facts.counts, self.job.total());
+        if self.job.policy.tolerance.is_exceeded(counts.failed, total) {
+            return self.finish_failed(too_many_failed(counts.failed, total, culprit));
+        }
+        if total.is_none_or(|total| counts.settled() < total) {
+            return;
+        }
+        let outcome = match (counts.failed, counts.items_failed, total) {
+            (0, 0, Some(0)) => Outcome::Empty,
+            (0, 0, _) => Outcome::Succeeded,
+            _ => Outcome::Partial,
+        };
+        let reason = (outcome == Outcome::Partial)
+            .then(|| format!("{} batches and {} items failed", counts.failed, counts.items_failed));
+        self.job.outcome = Some(outcome);
+        self.finish(Status::Completed, reason);
+    }
+
+    fn cancel(&mut self, reason: Option<&str>) -> Result<(), Rejection> {
+        // What is done is done: a job whose last batch has settled completes.
+        self.settle(None);
+        let reason = reason.map(|r| text::bounded(r, 300));
+        match self.job.status {
+            Status::Uploading | Status::Uploaded => {
+                self.job.cancel_requested = Some(self.request(reason.clone()));
+                self.finish(Status::Cancelled, reason);
+            }
+            Status::Processing if self.job.cancel_requested.is_none() => {
+                self.job.cancel_requested = Some(self.request(reason.clone()));
+                self.note(Decision::CancelRequested, reason);
+            }
+            Status::Processing | Status::Cancelled => {}
+            Status::Completed | Status::Failed => return self.contradiction(Status::Cancelled),
+        }
+        Ok(())
+    }
+
+    fn confirm_cancel(&mut self) -> Result<(), Rejection> {
+        self.settle(None);
+        match self.job.status {
+            Status::Processing if self.job.cancel_requested.is_some() => {
+                let reason = self.job.cancel_requested.as_ref().and_then(|c| c.reason.clone());
+                self.finish(Status::Cancelled, reason);
+                Ok(())
+            }
+            // The last batch was faster than the request: nothing is left to confirm.
+            Status::Completed | Status::Failed | Status::Cancelled if self.job.cancel_requested.is_some() => Ok(()),
+            status => Err(Rejection::NoCancelRequest { status }),
+        }
+    }
+
+    fn fail(&mut self, failure: &Failure) -> Result<(), Rejection> {
+        self.settle(None);
+        match self.job.status {
+            Status::Failed => Ok(()),
+            Status::Completed | Status::Cancelled => self.contradiction(Status::Failed),
+            Status::Uploading | Status::Uploaded | Status::Processing => {
+                self.finish_failed(failure.clone());
+                Ok(())
+            }
+        }
+    }
+
+    fn expire(&mut self) {
+        self.settle(None);
+        let policy = &self.job.policy;
+        let silent = clock::between(self.job.updated_at.max(self.facts.last_at.unwrap_or(Timestamp::MIN)), self.now);
+        let unheard = self.job.cancel_requested.as_ref().is_some_and(|c| clock::between(c.at, self.now) >= policy.cancel_grace);
+        match self.job.status {
+            Status::Uploading if silent >= policy.upload_timeout => self.finish_failed(Failure::new(
+                Stage::Upload,
+                "upload-timeout",
+                "The upload did not finish in time. Please upload the file again.",
+                true,
+            )),
+            Status::Processing if unheard => {
+                let reason = self.job.cancel_requested.as_ref().and_then(|c| c.reason.clone());
+                self.finish(Status::Cancelled, reason);
+            }
+            Status::Uploaded | Status::Processing if silent >= policy.processing_timeout => {
+                let stage = if self.job.status == Status::Uploaded { Stage::Split } else { Stage::Process };
+                self.finish_failed(Failure::new(
+                    stage,
+                    "processing-timeout",
+                    "Processing stopped and did not resume in time. What was done is kept; please upload the file again.",
+                    true,
+                ));
+            }
+            _ => {}
+        }
+    }
+
+    fn finish_failed(&mut self, failure: Failure) {
+        let reason = format!("{}: {}", failure.code, failure.message);
+        self.job.failure = Some(failure);
+        self.finish(Status::Failed, Some(reason));
+    }
+
+    fn finish(&mut self, status: Status, reason: Option<String>) {
+        self.job.stage = None;
+        self.job.finished_at = Some(self.now);
+        self.job.frozen = Some(self.facts.counts);
+        self.move_to(status, reason);
+    }
+
+    fn move_to(&mut self, status: Status, reason: Option<String>) {
+        self.job.status = status;
+        self.note(status.into(), reason);
+    }
+
+    fn note(&mut self, to: Decision, reason: Option<String>) {
+        self.job.history.push(HistoryEntry { at: self.now, to, by: self.by.clone(), reason });
+    }
+
+    fn request(&self, reason: Option<String>) -> CancelRequest {
+        CancelRequest { at: self.now, by: self.by.clone(), reason }
+    }
+
+    fn courtesy_is_due(&self) -> bool {
+        clock::between(self.job.updated_at, self.now) >= COURTESY_INTERVAL
+    }
+
+    fn contradiction(&self, wanted: Status) -> Result<(), Rejection> {
+        Err(Rejection::Contradiction { status: self.job.status, wanted })
+    }
+}
+
+fn too_many_failed(failed: u64, total: Option<u64>, culprit: Option<&ItemError>) -> Failure {
+    let batches = if failed == 1 { "1 batch".into() } else { format!("{failed} batches") };
+    let of = total.map(|t| format!(" of {t}")).unwrap_or_default();
+    let why = culprit.map(|e| format!(" Batch {}: {}", e.batch, e.message)).unwrap_or_default();
+    Failure::new(Stage::Process, "too-many-failed-batches", &format!("{batches}{of} failed.{why}"), true)
+}

@@ -1,0 +1,246 @@
+//! What a poller gets: the job as people see it at one moment. The JSON is a contract.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    CancelRequest, FileInfo, Failure, JobId, Outcome, Record, Status, Timestamp, clock,
+    estimate::{self, InFlight, Work},
+};
+
+/// The estimate is shown once processing has taken this long.
+pub const ESTIMATE_AFTER: Duration = Duration::from_secs(30);
+
+/// A job at one moment.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// The job.
+    pub id: JobId,
+    /// What was decided last.
+    pub status: Status,
+    /// How it came out, once completed.
+    pub outcome: Option<Outcome>,
+    /// The status in words.
+    pub label: String,
+    /// What is going on within the status, in words.
+    pub stage: Option<String>,
+    /// The file it is about.
+    pub file: FileInfo,
+    /// How far it is.
+    pub progress: Progress,
+    /// When it will be done, as far as that can be known.
+    pub estimate: Option<Estimate>,
+    /// Whether anything is heard of it.
+    pub health: Health,
+    /// The request to cancel it.
+    pub cancel_requested: Option<CancelRequest>,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When something was last heard of it.
+    pub updated_at: Timestamp,
+    /// When processing began.
+    pub started_at: Option<Timestamp>,
+    /// When the terminal decision fell.
+    pub finished_at: Option<Timestamp>,
+    /// Only grows, with every decision and every fact.
+    pub version: u64,
+    /// When to ask again, in milliseconds; absent once terminal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poll_after_ms: Option<u64>,
+}
+
+/// How far a job is.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Progress {
+    /// Settled batches as a share of all; `None` while the total is unknown, 1 only when the job is completed.
+    pub fraction: Option<f64>,
+    /// The file on its way.
+    pub upload: UploadProgress,
+    /// The batches.
+    pub batches: BatchProgress,
+    /// What they are made of.
+    pub items: ItemProgress,
+}
+
+/// Bytes that have arrived.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct UploadProgress {
+    /// So far.
+    pub bytes: u64,
+    /// In all.
+    pub total: u64,
+}
+
+/// Batches by what became of them; completed, failed and pending add up to the total.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BatchProgress {
+    /// In all, once known.
+    pub total: Option<u64>,
+    /// Completed.
+    pub completed: u64,
+    /// Failed.
+    pub failed: u64,
+    /// Neither yet; `None` while the total is unknown.
+    pub pending: Option<u64>,
+    /// Being worked on now; `None` where starts are not tracked.
+    pub running: Option<u64>,
+}
+
+/// Items by what became of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ItemProgress {
+    /// In all, once known.
+    pub total: Option<u64>,
+    /// In the results.
+    pub processed: u64,
+    /// Not in the results, and listed with the errors.
+    pub failed: u64,
+}
+
+/// The time remaining.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Estimate {
+    /// The middle, in milliseconds.
+    pub remaining_ms: u64,
+    /// One time in ten it is less.
+    pub low_ms: u64,
+    /// One time in ten it is more.
+    pub high_ms: u64,
+    /// Now and the middle.
+    pub finish_at: Timestamp,
+    /// In words, as precise as the bounds allow.
+    pub text: String,
+}
+
+/// Whether anything is heard of a job.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// Something was heard lately, or the job is terminal.
+    Active,
+    /// Nothing was heard for longer than the policy allows.
+    Stalled,
+}
+
+impl Snapshot {
+    /// The job of `record` as it is to be shown at `now`; `noun` is what its items are called.
+    pub fn new(record: &Record, noun: &str, now: Timestamp) -> Self {
+        let Record { job, facts } = record;
+        let heard_at = facts.last_at.map_or(job.updated_at, |at| at.max(job.updated_at));
+        let started = facts.running.iter().copied().fold(heard_at, Timestamp::max);
+        let silent = clock::between(started, now);
+        let terminal = job.status.is_terminal();
+        let health =
+            if !terminal && silent > job.policy.stall_after { Health::Stalled } else { Health::Active };
+        let running = in_flight(record, now);
+        let progress = Progress {
+            fraction: fraction(record),
+            upload: UploadProgress { bytes: job.uploaded_bytes, total: job.file.size },
+            batches: BatchProgress {
+                total: job.total(),
+                completed: facts.counts.completed,
+                failed: facts.counts.failed,
+                pending: job.total().map(|t| t.saturating_sub(facts.counts.settled())),
+                running: running.map(|r| r.batches),
+            },
+            items: ItemProgress {
+                total: job.totals.and_then(|t| t.items),
+                processed: facts.counts.items_processed,
+                failed: facts.counts.items_failed,
+            },
+        };
+        let estimate = estimate(record, running, health, now);
+        Self {
+            id: job.id,
+            status: job.status,
+            outcome: job.outcome,
+            label: job.status.label(noun),
+            stage: job.stage.clone(),
+            file: job.file.clone(),
+            poll_after_ms: poll_after(record, estimate.as_ref(), health),
+            progress,
+            estimate,
+            health,
+            cancel_requested: job.cancel_requested.clone(),
+            failure: job.failure.clone(),
+            created_at: job.created_at(),
+            updated_at: heard_at,
+            started_at: job.started_at,
+            finished_at: job.finished_at,
+            version: record.version(),
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share needs no more than 53 bits")]
+fn fraction(Record { job, facts }: &Record) -> Option<f64> {
+    if job.status == Status::Completed {
+        return Some(1.0);
+    }
+    let total = job.total()?;
+    if total == 0 {
+        return Some(0.0);
+    }
+    // 999 of 1,000 is not done, and neither is 1,000 of 1,000 before it is decided.
+    Some((facts.counts.settled() as f64 / total as f64).min(0.999))
+}
+
+/// What is being worked on. Starts that are older than the job waits for any sign of life are of workers that died.
+fn in_flight(Record { job, facts }: &Record, now: Timestamp) -> Option<InFlight> {
+    if !job.policy.track_starts {
+        return None;
+    }
+    if job.status.is_terminal() {
+        return Some(InFlight::default());
+    }
+    let pending = job.total().map_or(u64::MAX, |t| t.saturating_sub(facts.counts.settled()));
+    let alive = facts.running.iter().map(|at| clock::between(*at, now)).filter(|age| *age < job.policy.processing_timeout);
+    Some(alive.fold(InFlight::default(), |sum, age| InFlight {
+        batches: (sum.batches + 1).min(pending),
+        age: sum.age.saturating_add(age),
+    }))
+}
+
+fn estimate(record: &Record, in_flight: Option<InFlight>, health: Health, now: Timestamp) -> Option<Estimate> {
+    let Record { job, facts } = record;
+    let started_at = job.started_at.filter(|_| job.status == Status::Processing && job.cancel_requested.is_none())?;
+    if clock::between(started_at, now) < ESTIMATE_AFTER {
+        return None;
+    }
+    let since = |at| clock::between(job.created_at(), at);
+    let work = Work {
+        total: job.total(),
+        total_items: job.totals.and_then(|t| t.items),
+        counts: facts.counts,
+        moments: facts.moments,
+        started: since(started_at),
+        last: since(facts.last_at.unwrap_or(started_at)),
+        now: since(now),
+        in_flight,
+    };
+    let remaining = estimate::remaining(&work)?;
+    let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    Some(Estimate {
+        remaining_ms: ms(remaining.estimate),
+        low_ms: ms(remaining.low),
+        high_ms: ms(remaining.high),
+        finish_at: clock::after(now, remaining.estimate),
+        text: estimate::text(&remaining, health == Health::Stalled),
+    })
+}
+
+/// Advice to pollers: a twentieth of what remains, so that the end is seen soon after it comes and a long job is not asked
+/// for every second.
+fn poll_after(record: &Record, estimate: Option<&Estimate>, health: Health) -> Option<u64> {
+    match (record.job.status, estimate, health) {
+        (status, _, _) if status.is_terminal() => None,
+        (_, _, Health::Stalled) => Some(5_000),
+        (Status::Processing, Some(estimate), _) => Some((estimate.remaining_ms / 20).clamp(1_000, 15_000)),
+        (Status::Processing, None, _) => Some(1_000),
+        _ => Some(2_000),
+    }
+}
