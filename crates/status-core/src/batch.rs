@@ -85,8 +85,10 @@ pub enum Settled {
 
 /// One item that failed, or (without an item) one batch, and why.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ItemError {
     /// The batch it belongs to.
+    #[cfg_attr(feature = "openapi", schema(value_type = u64))]
     pub batch: BatchIndex,
     /// The item's number in the job, if one item is meant.
     pub item: Option<u64>,

@@ -6,6 +6,7 @@ use crate::{Actor, Counts, JobId, Outcome, OwnerId, Policy, Status, Timestamp, c
 
 /// A file as its owner named it. The name is text for people: never a path, never markup.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct FileInfo {
     /// 1 to 255 bytes.
@@ -41,10 +42,13 @@ pub struct Totals {
 
 /// Somebody asked to stop the job.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CancelRequest {
     /// When.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub at: Timestamp,
     /// Who.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub by: Actor,
     /// Why, if they said.
     pub reason: Option<String>,
@@ -52,6 +56,7 @@ pub struct CancelRequest {
 
 /// Why a job failed, for people and for programs.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct Failure {
     /// A stable slug.
@@ -73,6 +78,7 @@ impl Failure {
 
 /// The part of a job's life in which it failed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// The file was on its way.
@@ -85,12 +91,15 @@ pub enum Stage {
 
 /// One decision: the audit trail's line.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HistoryEntry {
     /// When it was made.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub at: Timestamp,
     /// What was decided.
     pub to: Decision,
     /// By whom.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub by: Actor,
     /// Why, where there is something to say.
     pub reason: Option<String>,
@@ -98,6 +107,7 @@ pub struct HistoryEntry {
 
 /// The decisions a job can see: its statuses, the seal and the request to cancel.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
     /// Created.

@@ -14,9 +14,11 @@ pub const ESTIMATE_AFTER: Duration = Duration::from_secs(30);
 
 /// A job at one moment.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct Snapshot {
     /// The job.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub id: JobId,
     /// What was decided last.
     pub status: Status,
@@ -39,12 +41,16 @@ pub struct Snapshot {
     /// Why it failed.
     pub failure: Option<Failure>,
     /// When it was created.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub created_at: Timestamp,
     /// When something was last heard of it.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub updated_at: Timestamp,
     /// When processing began.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub started_at: Option<Timestamp>,
     /// When the terminal decision fell.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub finished_at: Option<Timestamp>,
     /// Only grows, with every decision and every fact.
     pub version: u64,
@@ -55,6 +61,7 @@ pub struct Snapshot {
 
 /// How far a job is.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Progress {
     /// Settled batches as a share of all; `None` while the total is unknown, 1 only when the job is completed.
     pub fraction: Option<f64>,
@@ -68,6 +75,7 @@ pub struct Progress {
 
 /// Bytes that have arrived.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct UploadProgress {
     /// So far.
     pub bytes: u64,
@@ -77,6 +85,7 @@ pub struct UploadProgress {
 
 /// Batches by what became of them; completed, failed and pending add up to the total.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BatchProgress {
     /// In all, once known.
     pub total: Option<u64>,
@@ -92,6 +101,7 @@ pub struct BatchProgress {
 
 /// Items by what became of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ItemProgress {
     /// In all, once known.
     pub total: Option<u64>,
@@ -103,6 +113,7 @@ pub struct ItemProgress {
 
 /// The time remaining.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Estimate {
     /// The middle, in milliseconds.
     pub remaining_ms: u64,
@@ -111,6 +122,7 @@ pub struct Estimate {
     /// One time in ten it is more.
     pub high_ms: u64,
     /// Now and the middle.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub finish_at: Timestamp,
     /// In words, as precise as the bounds allow.
     pub text: String,
@@ -118,6 +130,7 @@ pub struct Estimate {
 
 /// Whether anything is heard of a job.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
     /// Something was heard lately, or the job is terminal.

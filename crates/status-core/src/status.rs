@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 ///     └──────────┴───────────┴──────→ Failed | Cancelled
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Created; its file is on the way. `finish_upload` moves it on.
@@ -80,6 +81,7 @@ impl std::str::FromStr for Status {
 
 /// How a completed job came out.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Everything was processed.

@@ -39,6 +39,15 @@ pub enum Begin {
     Over(Status),
 }
 
+/// What a worker is told before it begins several batches.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Beginning {
+    /// The job: whose it is, for one.
+    pub job: Job,
+    /// What to do with each batch, in the order asked for.
+    pub batches: Vec<Begin>,
+}
+
 /// What a request to cancel came to.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Cancelled {
@@ -177,11 +186,14 @@ impl Tracker {
     /// [`Error::NotFound`]; [`Error::Rejected`] for a batch past the total.
     pub async fn begin(&self, id: JobId, batch: BatchIndex) -> Result<Begin, Error> {
         let begun = self.begin_all(id, &[batch]).await?;
-        Ok(begun.into_iter().next().unwrap_or(Begin::Work))
+        Ok(begun.batches.first().copied().unwrap_or(Begin::Work))
     }
 
     /// [`begin`](Self::begin) for the batches of one delivery, with one read for all.
-    pub async fn begin_all(&self, id: JobId, batches: &[BatchIndex]) -> Result<Vec<Begin>, Error> {
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin).
+    pub async fn begin_all(&self, id: JobId, batches: &[BatchIndex]) -> Result<Beginning, Error> {
         let begun = self.store.begin(id, batches, self.clock.now()).await?.ok_or(Error::NotFound(id))?;
         let mut status = begun.job.status;
         if status == Status::Processing && begun.job.cancel_requested.is_some() {
@@ -196,7 +208,7 @@ impl Tracker {
         if let Some((batch, total)) = begun.job.total().and_then(|t| Some((*batches.iter().find(|b| b.get() >= t)?, t))) {
             return Err(Error::Rejected { id, rejection: Rejection::BatchOutOfRange { batch, total } });
         }
-        Ok(begun
+        let batches = begun
             .settled
             .into_iter()
             .map(|settled| match settled {
@@ -205,7 +217,8 @@ impl Tracker {
                 // A failed batch that comes again gets another chance.
                 Some(Settled::Failed) | None => Begin::Work,
             })
-            .collect())
+            .collect();
+        Ok(Beginning { job: begun.job, batches })
     }
 
     /// Records what became of batches of one job; each counts once. Whoever settles the last one decides the job.

@@ -1,0 +1,131 @@
+//! Errors as callers see them: problem details (RFC 9457) with a stable `type`, and nothing internal.
+
+use axum::{
+    extract::rejection::{JsonRejection, QueryRejection},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use status_core::{Error, Rejection, StoreError};
+
+/// A problem, ready to be answered.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, utoipa::ToSchema)]
+pub struct Problem {
+    /// A stable slug.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// What the slug means.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// What happened this time, and what to do.
+    detail: String,
+}
+
+impl Problem {
+    /// A problem of kind `kind`.
+    pub fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self { kind, title, status: status.as_u16(), detail: detail.into() }
+    }
+
+    /// 400 for a request that cannot be understood.
+    pub fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid-request", "The request cannot be used", detail)
+    }
+
+    /// 404: there is no such job for this caller.
+    pub fn job_not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "job-not-found", "No such job", "There is no job with this id.")
+    }
+
+    /// 413 for a file of more than `max` bytes.
+    pub fn too_large(max: u64) -> Self {
+        let detail = format!("Files of up to {} are accepted. Split the file and upload the parts.", in_units(max));
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "file-too-large", "The file is too large", detail)
+    }
+
+    /// 503: try again.
+    pub fn unavailable() -> Self {
+        let detail = "The service is busy or being restarted. Try again in a few seconds.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Temporarily unavailable", detail)
+    }
+
+    /// 500: the fault is ours.
+    pub fn internal() -> Self {
+        let detail = "Something went wrong on our side. It has been logged.";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", detail)
+    }
+
+    pub(crate) fn method_not_allowed() -> Self {
+        let detail = "This address does not take that method.";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed", detail)
+    }
+}
+
+fn in_units(bytes: u64) -> String {
+    match bytes {
+        0..1_024 => format!("{bytes} bytes"),
+        1_024..1_048_576 => format!("{} KiB", bytes / 1_024),
+        _ => format!("{} MiB", bytes >> 20),
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::NotFound(_) => Self::job_not_found(),
+            Error::Rejected { rejection: rejection @ Rejection::Contradiction { .. }, .. } => {
+                Self::new(StatusCode::CONFLICT, "job-terminal", "The job is over", capitalised(&rejection.to_string()))
+            }
+            Error::Rejected { rejection, .. } => {
+                Self::new(StatusCode::CONFLICT, "conflict", "The job does not allow that", capitalised(&rejection.to_string()))
+            }
+            Error::KeyReused => {
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                Self::new(status, "idempotency-key-reused", "Idempotency key reused", capitalised(&error.to_string()))
+            }
+            Error::InvalidText(invalid) => Self::invalid(capitalised(&invalid.to_string())),
+            Error::Store(StoreError::InvalidCursor) => Self::invalid("The cursor is not valid; start without one."),
+            Error::Store(error @ (StoreError::Full(_) | StoreError::Throttled { .. } | StoreError::Unavailable { .. })) => {
+                tracing::warn!(%error, source = ?std::error::Error::source(&error), "the store cannot answer");
+                Self::unavailable()
+            }
+            error => {
+                tracing::error!(%error, source = ?std::error::Error::source(&error), "unexpected error");
+                Self::internal()
+            }
+        }
+    }
+}
+
+fn capitalised(sentence: &str) -> String {
+    let mut chars = sentence.chars();
+    let first = chars.next().map(|c| c.to_uppercase().collect::<String>()).unwrap_or_default();
+    format!("{first}{}.", chars.as_str())
+}
+
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Self {
+        Self { status: rejection.status().as_u16(), ..Self::invalid(rejection.body_text()) }
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::invalid(rejection.body_text())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, axum::Json(&self)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        }
+        response
+    }
+}

@@ -1,0 +1,53 @@
+//! The command line and the environment: each flag is also `STATUS_` and its name in capitals.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::{Parser, ValueEnum};
+
+/// Serves the CRM import: upload a list of leads, watch it being processed, see the leads.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "frontend", version)]
+#[non_exhaustive]
+pub struct Config {
+    /// Address to listen on.
+    #[arg(long, env = "STATUS_LISTEN", default_value = "127.0.0.1:3000")]
+    pub listen: SocketAddr,
+    /// Where the status of jobs and the leads are kept.
+    #[arg(long, env = "STATUS_STORE", value_enum, default_value_t = Store::Memory)]
+    pub store: Store,
+    /// What turns rows into leads.
+    #[arg(long, env = "STATUS_NORMALISER", value_enum, default_value_t = NormaliserKind::Rules)]
+    pub normaliser: NormaliserKind,
+    /// Leads in a batch.
+    #[arg(long, env = "STATUS_BATCH_SIZE", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub batch_size: u32,
+    /// Batches worked on at once.
+    #[arg(long, env = "STATUS_WORKERS", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub workers: u32,
+    /// Makes each batch take that long, to watch it work: 300ms, 2s.
+    #[arg(long, env = "STATUS_BATCH_DELAY", default_value = "0s", value_parser = humantime::parse_duration)]
+    pub batch_delay: Duration,
+    /// The largest file that is accepted.
+    #[arg(long, env = "STATUS_MAX_UPLOAD_BYTES", default_value_t = 100 << 20)]
+    pub max_upload_bytes: u64,
+    /// A job that nothing is heard of for longer is shown as stalled.
+    #[arg(long, env = "STATUS_STALL_AFTER", default_value = "2m", value_parser = humantime::parse_duration)]
+    pub stall_after: Duration,
+    /// How long a job is kept after it has ended.
+    #[arg(long, env = "STATUS_RETENTION", default_value = "90days", value_parser = humantime::parse_duration)]
+    pub retention: Duration,
+}
+
+/// Where the status of jobs is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Store {
+    /// In this process; gone when it ends.
+    Memory,
+}
+
+/// What turns rows into leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum NormaliserKind {
+    /// Rules: columns are known by their names.
+    Rules,
+}

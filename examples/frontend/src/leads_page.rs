@@ -1,0 +1,29 @@
+//! `GET /leads`: the caller's leads, page by page.
+
+use axum::{
+    Json,
+    extract::{Query, State as Shared, rejection::QueryRejection},
+    http::header,
+    response::{IntoResponse, Response},
+};
+use leads::LeadQuery;
+use status_http::Problem;
+
+use crate::{State, owner::Visitor};
+
+pub(crate) async fn leads(
+    Shared(state): Shared<State>,
+    visitor: Visitor,
+    query: Result<Query<LeadQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(query) = query?;
+    if query.page == 0 || query.per_page == 0 || query.per_page > LeadQuery::MAX_PER_PAGE {
+        let most = LeadQuery::MAX_PER_PAGE;
+        return Err(Problem::invalid(format!("page is at least 1, per_page between 1 and {most}.")));
+    }
+    let page = state.leads.page(&visitor.into(), &query).await.map_err(|error| {
+        tracing::error!(%error, source = ?error.source, "leads could not be read");
+        Problem::unavailable()
+    })?;
+    Ok(([(header::CACHE_CONTROL, "private, no-store")], Json(page)).into_response())
+}

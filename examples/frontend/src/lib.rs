@@ -1,0 +1,162 @@
+//! The CRM import as a running program: the page, the interface, and, in memory, the pipeline: the very code of the two
+//! Lambdas.
+
+mod config;
+mod leads_page;
+mod owner;
+mod page;
+mod pipeline;
+mod uploads;
+
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use ::leads::{LeadTable, MemoryLeads, Normaliser, Rules};
+use axum::{Router, middleware, routing::{get, put}};
+use caller::Caller;
+use splitter::Splitter;
+use status_core::{Policy, SystemClock, Tracker};
+use status_http::Api;
+use status_memory::MemoryStore;
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use config::{Config, NormaliserKind, Store};
+use owner::Visitor;
+use pipeline::{Delayed, Pipeline};
+use uploads::Uploads;
+
+/// How long what is under way may take to end when the server is asked to.
+const DRAIN: Duration = Duration::from_secs(8);
+/// How often the sweeper looks.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// A batch is given up when it has failed so often.
+const MAX_RECEIVES: u32 = 3;
+
+/// A server that is bound to its address and ready to serve.
+#[derive(Debug)]
+pub struct Frontend {
+    listener: TcpListener,
+    address: SocketAddr,
+    app: Router,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The address is taken or not ours.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// There is no room for uploads.
+    #[error("cannot create a folder for uploads")]
+    Uploads(#[source] std::io::Error),
+}
+
+/// What the handlers share.
+#[derive(Clone, Debug)]
+struct State {
+    tracker: Tracker,
+    leads: Arc<dyn LeadTable>,
+    uploads: Arc<Uploads>,
+    pipeline: Pipeline,
+}
+
+impl Frontend {
+    /// Binds the address and starts the workers.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn bind(config: &Config) -> Result<Self, StartError> {
+        let shutdown = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let mut policy = Policy::default();
+        policy.stall_after = config.stall_after;
+        policy.retention = config.retention;
+        policy.track_starts = true;
+        let store = Arc::new(MemoryStore::new(10_000, Arc::new(SystemClock)));
+        let tracker = Tracker::new(store).with_policy(policy).with_noun("Leads");
+        let leads: Arc<dyn LeadTable> = Arc::new(MemoryLeads::default());
+        let normaliser: Arc<dyn Normaliser> = Arc::new(Delayed::new(Rules, config.batch_delay));
+        let caller = Caller::new(tracker.clone(), normaliser, leads.clone(), MAX_RECEIVES);
+        let (queue, deliveries) = pipeline::queue();
+        let splitter = Splitter::new(tracker.clone(), queue, usize::try_from(config.batch_size).unwrap_or(10));
+        let pipeline = Pipeline::new(splitter, tasks.clone(), shutdown.clone());
+        for _ in 0..config.workers {
+            tasks.spawn(pipeline::work(caller.clone(), deliveries.clone(), shutdown.clone()));
+        }
+        tasks.spawn(sweep(tracker.clone(), shutdown.clone()));
+        let uploads = Arc::new(Uploads::in_temporary_folder(config.max_upload_bytes).map_err(StartError::Uploads)?);
+        let api = Api::new(tracker.clone(), uploads.clone())
+            .with_max_upload_bytes(config.max_upload_bytes)
+            .with_shutdown(shutdown.clone());
+        let listen = |source| StartError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let app = app(api, State { tracker, leads, uploads, pipeline });
+        Ok(Self { listener, address, app, shutdown, tasks })
+    }
+
+    /// The address it listens on: with port 0 in the configuration, the one the system chose.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop`, then accepts nothing more, ends its streams, and lets what is under way end.
+    ///
+    /// # Errors
+    /// Of the listener.
+    pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+        let Self { listener, app, shutdown, tasks, .. } = self;
+        let stopping = shutdown.clone();
+        tokio::spawn(async move {
+            stop.await;
+            tracing::info!("stopping");
+            stopping.cancel();
+        });
+        let server = axum::serve(listener, app).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+        let server = tokio::spawn(server.into_future());
+        shutdown.cancelled().await;
+        tasks.close();
+        let drained = tokio::time::timeout(DRAIN, async {
+            tasks.wait().await;
+            server.await
+        });
+        match drained.await {
+            Ok(Ok(served)) => served,
+            Ok(Err(panicked)) => Err(std::io::Error::other(panicked)),
+            Err(_) => {
+                tracing::warn!("some work did not end in time and is left");
+                Ok(())
+            }
+        }
+    }
+}
+
+fn app(api: Api, state: State) -> Router {
+    Router::new()
+        .route("/leads", get(leads_page::leads))
+        .route("/uploads/{id}", put(uploads::receive))
+        .with_state(state)
+        .merge(page::router())
+        .merge(status_http::router::<Visitor>(api))
+        .fallback(async || {
+            status_http::Problem::new(axum::http::StatusCode::NOT_FOUND, "not-found", "Not found", "There is nothing here.")
+        })
+        .layer(middleware::from_fn(owner::recognise))
+        .layer(middleware::from_fn(page::protect))
+}
+
+async fn sweep(tracker: Tracker, shutdown: CancellationToken) {
+    while shutdown.run_until_cancelled(tokio::time::sleep(SWEEP_EVERY)).await.is_some() {
+        if let Err(error) = tracker.sweep().await {
+            tracing::warn!(%error, "sweeping failed; it will be tried again");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! `frontend`: serves the CRM import. See `--help`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use frontend::{Config, Frontend};
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let config = Config::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let mut message = format!("frontend: {error}");
+            let mut source = error.source();
+            while let Some(cause) = source {
+                message += &format!(": {cause}");
+                source = cause.source();
+            }
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    let frontend = Frontend::bind(&config).await?;
+    println!("Listening on http://{}", frontend.address());
+    frontend.serve(terminated()).await?;
+    Ok(())
+}
+
+/// Resolves at SIGTERM or SIGINT.
+async fn terminated() {
+    let interrupted = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! { _ = interrupted => {}, _ = terminate.recv() => {} }
+            return;
+        }
+    }
+    let _ = interrupted.await;
+}

@@ -1,0 +1,98 @@
+//! Uploads to the process itself: the bytes go to a temporary file, named by the job and by nothing a user typed.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use axum::{
+    Json,
+    body::Body,
+    extract::{Path, State as Shared},
+    http::StatusCode,
+};
+use futures::TryStreamExt;
+use status_core::{FileInfo, JobId, Snapshot, Status};
+use status_http::{BoxError, Problem, UploadTicket};
+use tokio::{fs, io::AsyncWriteExt};
+
+use crate::{State, owner::Visitor};
+
+/// A folder of files by job.
+#[derive(Debug)]
+pub(crate) struct Uploads {
+    folder: PathBuf,
+    max_bytes: u64,
+    /// Removes the folder when the process ends.
+    _temporary: tempfile::TempDir,
+}
+
+impl Uploads {
+    pub(crate) fn in_temporary_folder(max_bytes: u64) -> std::io::Result<Self> {
+        let temporary = tempfile::Builder::new().prefix("leads-").tempdir()?;
+        Ok(Self { folder: temporary.path().to_owned(), max_bytes, _temporary: temporary })
+    }
+
+    pub(crate) fn path(&self, job: JobId) -> PathBuf {
+        self.folder.join(job.to_string())
+    }
+
+    /// Writes a file as it comes. Nothing of it is kept unless all of it came.
+    async fn write(&self, job: JobId, body: Body) -> Result<(), UploadError> {
+        let part = tempfile::NamedTempFile::new_in(&self.folder)?.into_temp_path();
+        let mut file = fs::File::create(&part).await?;
+        let mut bytes = 0_u64;
+        let mut chunks = body.into_data_stream();
+        while let Some(chunk) = chunks.try_next().await.map_err(|_| UploadError::CutOff)? {
+            bytes += chunk.len() as u64;
+            if bytes > self.max_bytes {
+                return Err(UploadError::TooLarge(self.max_bytes));
+            }
+            file.write_all(&chunk).await?;
+        }
+        file.sync_all().await?;
+        part.persist(self.path(job)).map_err(|error| UploadError::Io(error.error))
+    }
+}
+
+#[async_trait]
+impl status_http::Uploads for Uploads {
+    async fn ticket(&self, job: JobId, _: &FileInfo) -> Result<UploadTicket, BoxError> {
+        Ok(UploadTicket::put(format!("/uploads/{job}")))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum UploadError {
+    #[error("the connection was cut")]
+    CutOff,
+    #[error("the file has more than {0} bytes")]
+    TooLarge(u64),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// `PUT /uploads/{id}`: takes the file, then has it split.
+pub(crate) async fn receive(
+    Shared(state): Shared<State>,
+    visitor: Visitor,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<Json<Snapshot>, Problem> {
+    let id: JobId = id.parse().map_err(|_| Problem::job_not_found())?;
+    let jobs = state.tracker.owned_by(visitor.into());
+    let job = jobs.snapshot(id).await?;
+    if job.status != Status::Uploading {
+        let detail = format!("The job is {} and takes no file.", job.status);
+        return Err(Problem::new(StatusCode::CONFLICT, "job-not-uploading", "The job takes no file", detail));
+    }
+    state.uploads.write(id, body).await.map_err(|error| match error {
+        UploadError::CutOff => Problem::invalid("The upload was cut off. Send the file again."),
+        UploadError::TooLarge(max) => Problem::too_large(max),
+        UploadError::Io(error) => {
+            tracing::error!(job = %id, %error, "an upload could not be written");
+            Problem::unavailable()
+        }
+    })?;
+    let snapshot = jobs.finish_upload(id).await?;
+    state.pipeline.split(id, job.file.name, state.uploads.path(id));
+    Ok(Json(snapshot))
+}

@@ -1,0 +1,13 @@
+//! What the parts of the CRM import share: the [lead](Lead), [reading](mod@read) lead files as users really have them, the
+//! [message](BatchMessage) that carries a batch, [normalising](Normaliser) and the [table](LeadTable) the leads end up in.
+
+mod lead;
+mod message;
+pub mod normalise;
+pub mod read;
+mod table;
+
+pub use lead::{Field, Lead};
+pub use message::{BatchMessage, Columns, RawLead};
+pub use normalise::{NormaliseError, Normalised, Normaliser, Rules};
+pub use table::{LeadPage, LeadQuery, LeadTable, MemoryLeads, Sort, StoredLead, TableError};

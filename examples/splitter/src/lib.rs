@@ -1,0 +1,214 @@
+//! Cuts a lead file into batches and sends them to the queue. Delivered twice, or killed half-way and delivered again, it
+//! changes nothing but what was missing: a file is always cut the same way, and a batch counts once.
+
+mod batcher;
+
+use std::{
+    io::{Read, Write},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use leads::{
+    BatchMessage,
+    read::{self, Found, ReadError, Stop},
+};
+use status_core::{Actor, Error, Failure, JobId, Rejection, Stage, Timestamp, Totals, Tracker};
+use tokio::sync::mpsc;
+
+pub use batcher::{Batcher, MAX_MESSAGE_BYTES};
+
+/// So many batches are sent together: SQS takes ten messages a request.
+pub const BATCHES_PER_SEND: usize = 10;
+/// How often the splitter looks whether the job is still wanted.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Where batches wait for a caller.
+#[async_trait]
+pub trait BatchQueue: std::fmt::Debug + Send + Sync + 'static {
+    /// Sends at most [`BATCHES_PER_SEND`] batches; a batch may arrive more than once.
+    ///
+    /// # Errors
+    /// If any of them may not have been sent.
+    async fn send(&self, batches: Vec<BatchMessage>) -> Result<(), QueueError>;
+}
+
+/// The queue did not take a batch.
+#[derive(Debug, thiserror::Error)]
+#[error("the queue did not take the batches")]
+pub struct QueueError(#[source] pub status_core::BoxError);
+
+/// Cuts files.
+#[derive(Clone, Debug)]
+pub struct Splitter {
+    tracker: Tracker,
+    queue: Arc<dyn BatchQueue>,
+    batch_size: usize,
+    actor: Actor,
+}
+
+/// What came of splitting a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Split {
+    /// All batches are sent and the job is sealed.
+    Sealed(Totals),
+    /// It was sealed before, or is over: nothing was sent.
+    NothingToDo,
+    /// The job ended while the file was being cut.
+    Stopped,
+    /// The file cannot be read; the job has failed and says why.
+    Unreadable,
+}
+
+/// Why splitting did not come to an end: try again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SplitError {
+    /// The file stopped coming.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The queue.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The tracker.
+    #[error(transparent)]
+    Tracker(#[from] Error),
+    /// The reader panicked.
+    #[error("reading the file panicked")]
+    Panicked(#[from] tokio::task::JoinError),
+}
+
+impl Splitter {
+    /// A splitter that puts `batch_size` rows into a batch, fewer where a message would grow too large.
+    pub fn new(tracker: Tracker, queue: Arc<dyn BatchQueue>, batch_size: usize) -> Self {
+        Self { tracker, queue, batch_size: batch_size.max(1), actor: Actor::named("splitter") }
+    }
+
+    /// The tracker it tells how far it is.
+    pub fn tracker(&self) -> &Tracker {
+        &self.tracker
+    }
+
+    /// Reads `file` and sends its rows in batches; starts the job before and seals it after.
+    ///
+    /// # Errors
+    /// [`SplitError`] if it may work another time; a file that never will fails the job instead.
+    pub async fn split(
+        &self,
+        job: JobId,
+        file_name: &str,
+        file: impl Read + Send + 'static,
+    ) -> Result<Split, SplitError> {
+        match self.tracker.job(job).await {
+            Ok(job) if job.totals.is_some() || job.status.is_terminal() => return Ok(Split::NothingToDo),
+            Ok(_) => {}
+            Err(Error::NotFound(_)) => return Ok(Split::NothingToDo),
+            Err(error) => return Err(error.into()),
+        }
+        if stopped(self.tracker.start(job, None, &self.actor).await)?.is_none() {
+            return Ok(Split::Stopped);
+        }
+        let (events, received) = mpsc::channel(4);
+        let batcher = Batcher::new(job, file_name, self.batch_size);
+        let reader = tokio::task::spawn_blocking(move || read_into(file, batcher, &events));
+        let sent = self.send_all(job, received).await;
+        // The reader ends by itself when nobody receives any more.
+        match (reader.await?, sent?) {
+            (_, Sent::Stopped) => Ok(Split::Stopped),
+            (Ok(totals), Sent::All) => {
+                let sealed = stopped(self.tracker.seal(job, totals, &self.actor).await)?;
+                Ok(if sealed.is_some() { Split::Sealed(totals) } else { Split::Stopped })
+            }
+            (Err(error), Sent::All) if error.is_retryable() => Err(error.into()),
+            (Err(error), Sent::All) => {
+                let failure = Failure::new(Stage::Split, error.code(), &error.to_string(), false);
+                tracing::info!(%job, %error, "the file cannot be read");
+                stopped(self.tracker.fail(job, failure, &self.actor).await)?;
+                Ok(Split::Unreadable)
+            }
+        }
+    }
+
+    async fn send_all(&self, job: JobId, mut received: mpsc::Receiver<Event>) -> Result<Sent, SplitError> {
+        let mut looked = Instant::now();
+        while let Some(event) = received.recv().await {
+            match event {
+                Event::Stage(stage) => self.tracker.stage(job, &stage, &self.actor).await?,
+                Event::Batches(batches) => self.queue.send(batches).await?,
+            }
+            if looked.elapsed() >= LOOK_EVERY {
+                let job = self.tracker.job(job).await?;
+                if job.status.is_terminal() || job.cancel_requested.is_some() {
+                    return Ok(Sent::Stopped);
+                }
+                looked = Instant::now();
+            }
+        }
+        Ok(Sent::All)
+    }
+}
+
+/// Prints the messages that `file` would be cut into, one JSON object a line.
+///
+/// # Errors
+/// [`ReadError`] if the file cannot be read, or the output not be written.
+pub fn preview(file: impl Read, file_name: &str, batch_size: usize, mut out: impl Write) -> Result<(), ReadError> {
+    let no_job = JobId::from_parts(Timestamp::UNIX_EPOCH, 0);
+    let mut batcher = Batcher::new(no_job, file_name, batch_size);
+    let mut failed = None;
+    let mut print = |batch: Option<BatchMessage>| {
+        let Some(batch) = batch else { return Ok(()) };
+        let written = serde_json::to_writer(&mut out, &batch).map_err(std::io::Error::from);
+        written.and_then(|()| out.write_all(b"\n")).map_err(|error| {
+            failed = Some(error);
+            Stop
+        })
+    };
+    let read = read::read(file, &mut |found| match found {
+        Found::Stage(_) => Ok(()),
+        Found::Row(row) => print(batcher.push(row)),
+    });
+    let read = read.and_then(|()| print(batcher.finish().0).map_err(|Stop| ReadError::Stopped));
+    match failed {
+        Some(error) => Err(ReadError::Io(error)),
+        None => read,
+    }
+}
+
+enum Event {
+    Stage(String),
+    Batches(Vec<BatchMessage>),
+}
+
+enum Sent {
+    All,
+    Stopped,
+}
+
+fn read_into(file: impl Read, mut batcher: Batcher, events: &mpsc::Sender<Event>) -> Result<Totals, ReadError> {
+    let mut full = Vec::with_capacity(BATCHES_PER_SEND);
+    let send = |event| events.blocking_send(event).map_err(|_| Stop);
+    read::read(file, &mut |found| match found {
+        Found::Stage(stage) => send(Event::Stage(stage)),
+        Found::Row(row) => {
+            full.extend(batcher.push(row));
+            if full.len() == BATCHES_PER_SEND { send(Event::Batches(std::mem::take(&mut full))) } else { Ok(()) }
+        }
+    })?;
+    let (last, totals) = batcher.finish();
+    full.extend(last);
+    if !full.is_empty() {
+        send(Event::Batches(full)).map_err(|Stop| ReadError::Stopped)?;
+    }
+    Ok(totals)
+}
+
+/// A job that ended in the meantime is not an error: there is nothing left to do for it.
+fn stopped<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(Error::Rejected { rejection: Rejection::Contradiction { .. }, .. } | Error::NotFound(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
