@@ -106,7 +106,12 @@ impl ItemError {
 
     /// An error of `batch`, its texts cut to their bounds.
     pub fn new(batch: BatchIndex, item: Option<u64>, code: &str, message: &str) -> Self {
-        Self { batch, item, code: text::bounded(code, 64), message: text::bounded(message, Self::MAX_MESSAGE) }
+        Self {
+            batch,
+            item,
+            code: text::bounded(code, 64),
+            message: text::bounded(message, Self::MAX_MESSAGE),
+        }
     }
 }
 

@@ -59,7 +59,11 @@ pub fn remaining(work: &Work) -> Option<Remaining> {
     let estimate = elapsed / n * left;
     let spread = (1.0 + 3.0 / n).min(4.0);
     let seconds = |s: f64| Duration::from_secs_f64(s.clamp(0.0, 1e9));
-    Some(Remaining { estimate: seconds(estimate), low: seconds(estimate / spread / 1.5), high: seconds(estimate * spread * 1.5) })
+    Some(Remaining {
+        estimate: seconds(estimate),
+        low: seconds(estimate / spread / 1.5),
+        high: seconds(estimate * spread * 1.5),
+    })
 }
 
 /// The time remaining in words: rounded as people speak, and only as precise as the bounds allow.

@@ -20,9 +20,14 @@ pub struct FileInfo {
 impl FileInfo {
     /// # Errors
     /// [`text::InvalidText`] for an empty or oversized name or type, or one with control characters.
-    pub fn new(name: impl Into<String>, size: u64, content_type: impl Into<String>) -> Result<Self, text::InvalidText> {
+    pub fn new(
+        name: impl Into<String>,
+        size: u64,
+        content_type: impl Into<String>,
+    ) -> Result<Self, text::InvalidText> {
         let content_type = content_type.into();
-        let content_type = if content_type.is_empty() { "application/octet-stream".into() } else { content_type };
+        let content_type =
+            if content_type.is_empty() { "application/octet-stream".into() } else { content_type };
         Ok(Self {
             name: text::checked("file_name", name.into(), 255)?,
             size,

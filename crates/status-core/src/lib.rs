@@ -61,7 +61,9 @@ pub use job::{CancelRequest, Decision, Failure, FileInfo, HistoryEntry, Job, Sta
 pub use machine::{Command, Rejection, Verdict};
 pub use moments::{MAX_MS, Moments, Sum};
 pub use policy::{Policy, Tolerance};
-pub use snapshot::{BatchProgress, ESTIMATE_AFTER, Estimate, Health, ItemProgress, Progress, Snapshot, UploadProgress};
+pub use snapshot::{
+    BatchProgress, ESTIMATE_AFTER, Estimate, Health, ItemProgress, Progress, Snapshot, UploadProgress,
+};
 pub use status::{Outcome, Status, UnknownStatus};
 #[cfg(feature = "mock")]
 pub use store::MockStatusStore;

@@ -5,8 +5,8 @@
 //! a terminal decision is a [`Rejection`] that names both statuses.
 
 use crate::{
-    Actor, BatchIndex, CancelRequest, Decision, Facts, Failure, HistoryEntry, ItemError, Job, Outcome, Stage, Status,
-    Timestamp, Totals, clock, text,
+    Actor, BatchIndex, CancelRequest, Decision, Facts, Failure, HistoryEntry, ItemError, Job, Outcome, Stage,
+    Status, Timestamp, Totals, clock, text,
 };
 
 /// The shortest time between two records of upload progress or of a stage: they are a courtesy, not decisions.
@@ -248,7 +248,9 @@ impl Draft<'_> {
                 Ok(())
             }
             // The last batch was faster than the request: nothing is left to confirm.
-            Status::Completed | Status::Failed | Status::Cancelled if self.job.cancel_requested.is_some() => Ok(()),
+            Status::Completed | Status::Failed | Status::Cancelled if self.job.cancel_requested.is_some() => {
+                Ok(())
+            }
             status => Err(Rejection::NoCancelRequest { status }),
         }
     }
@@ -268,8 +270,13 @@ impl Draft<'_> {
     fn expire(&mut self) {
         self.settle(None);
         let policy = &self.job.policy;
-        let silent = clock::between(self.job.updated_at.max(self.facts.last_at.unwrap_or(Timestamp::MIN)), self.now);
-        let unheard = self.job.cancel_requested.as_ref().is_some_and(|c| clock::between(c.at, self.now) >= policy.cancel_grace);
+        let silent =
+            clock::between(self.job.updated_at.max(self.facts.last_at.unwrap_or(Timestamp::MIN)), self.now);
+        let unheard = self
+            .job
+            .cancel_requested
+            .as_ref()
+            .is_some_and(|c| clock::between(c.at, self.now) >= policy.cancel_grace);
         match self.job.status {
             Status::Uploading if silent >= policy.upload_timeout => self.finish_failed(Failure::new(
                 Stage::Upload,

@@ -134,7 +134,11 @@ impl Moments {
 }
 
 /// Thousandths of a nat: ln(max(x, 1)) · 1000, rounded.
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "0 ≤ ln x < 44,362 for any u64")]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "0 ≤ ln x < 44,362 for any u64"
+)]
 fn milli_ln(x: u64) -> i128 {
     ((x.max(1) as f64).ln() * 1000.0).round() as i128
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CancelRequest, FileInfo, Failure, JobId, Outcome, Record, Status, Timestamp, clock,
+    CancelRequest, Failure, FileInfo, JobId, Outcome, Record, Status, Timestamp, clock,
     estimate::{self, InFlight, Work},
 };
 
@@ -187,6 +187,27 @@ impl Snapshot {
             version: record.version(),
         }
     }
+
+    /// What a watcher would have seen between this snapshot and `next` had it looked more often: the statuses the job went
+    /// through, so that nobody is shown a job that skips one. Every one of them is a decision that was made.
+    pub(crate) fn passed_on_the_way_to(&self, next: &Self, noun: &str) -> impl Iterator<Item = Self> {
+        // A job that was started has been uploaded; one that was not went straight to its end.
+        let passed = [Status::Uploaded, Status::Processing].into_iter();
+        let passed = passed
+            .filter(|status| next.started_at.is_some() && self.status < *status && *status < next.status);
+        (self.version + 1..).zip(passed).map(move |(version, status)| {
+            let processing = status == Status::Processing;
+            let upload = UploadProgress { bytes: self.file.size, total: self.file.size };
+            Self {
+                status,
+                label: status.label(noun),
+                progress: Progress { upload, ..self.progress.clone() },
+                started_at: next.started_at.filter(|_| processing),
+                version: version.min(next.version),
+                ..self.clone()
+            }
+        })
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 53 bits")]
@@ -211,16 +232,26 @@ fn in_flight(Record { job, facts }: &Record, now: Timestamp) -> Option<InFlight>
         return Some(InFlight::default());
     }
     let pending = job.total().map_or(u64::MAX, |t| t.saturating_sub(facts.counts.settled()));
-    let alive = facts.running.iter().map(|at| clock::between(*at, now)).filter(|age| *age < job.policy.processing_timeout);
+    let alive = facts
+        .running
+        .iter()
+        .map(|at| clock::between(*at, now))
+        .filter(|age| *age < job.policy.processing_timeout);
     Some(alive.fold(InFlight::default(), |sum, age| InFlight {
         batches: (sum.batches + 1).min(pending),
         age: sum.age.saturating_add(age),
     }))
 }
 
-fn estimate(record: &Record, in_flight: Option<InFlight>, health: Health, now: Timestamp) -> Option<Estimate> {
+fn estimate(
+    record: &Record,
+    in_flight: Option<InFlight>,
+    health: Health,
+    now: Timestamp,
+) -> Option<Estimate> {
     let Record { job, facts } = record;
-    let started_at = job.started_at.filter(|_| job.status == Status::Processing && job.cancel_requested.is_none())?;
+    let started_at =
+        job.started_at.filter(|_| job.status == Status::Processing && job.cancel_requested.is_none())?;
     if clock::between(started_at, now) < ESTIMATE_AFTER {
         return None;
     }

@@ -75,7 +75,10 @@ pub struct UnknownStatus(pub String);
 impl std::str::FromStr for Status {
     type Err = UnknownStatus;
     fn from_str(text: &str) -> Result<Self, UnknownStatus> {
-        Self::ALL.into_iter().find(|s| s.as_str() == text).ok_or_else(|| UnknownStatus(crate::text::bounded(text, 40)))
+        Self::ALL
+            .into_iter()
+            .find(|s| s.as_str() == text)
+            .ok_or_else(|| UnknownStatus(crate::text::bounded(text, 40)))
     }
 }
 

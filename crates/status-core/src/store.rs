@@ -4,7 +4,10 @@ use std::{fmt::Debug, time::Duration};
 
 use async_trait::async_trait;
 
-use crate::{BatchIndex, BatchReport, Effect, Facts, ItemError, Job, JobId, OwnerId, Settled, Status, StoreError, Timestamp};
+use crate::{
+    BatchIndex, BatchReport, Effect, Facts, ItemError, Job, JobId, OwnerId, Settled, Status, StoreError,
+    Timestamp,
+};
 
 /// A backend that keeps jobs. Object-safe; all methods may be called by any number of processes at once.
 ///
@@ -41,7 +44,12 @@ pub trait StatusStore: Debug + Send + Sync + 'static {
 
     /// Reads the job and these batches before work on them begins; where the job tracks starts, is in Processing and
     /// nobody asked to cancel it, also notes `at` as the start of those that are open. `None` if there is no such job.
-    async fn begin(&self, id: JobId, batches: &[BatchIndex], at: Timestamp) -> Result<Option<Begun>, StoreError>;
+    async fn begin(
+        &self,
+        id: JobId,
+        batches: &[BatchIndex],
+        at: Timestamp,
+    ) -> Result<Option<Begun>, StoreError>;
 
     /// Records outcomes: each batch counts once ([`BatchReport::effect`]), however often and in whatever order it is
     /// reported, by however many workers. Commutes with every other `record`. The reports are of different batches.
@@ -51,7 +59,8 @@ pub trait StatusStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError::Rejected`] for a batch past the total, and then none is recorded.
-    async fn record(&self, id: JobId, reports: &[BatchReport], at: Timestamp) -> Result<Recorded, StoreError>;
+    async fn record(&self, id: JobId, reports: &[BatchReport], at: Timestamp)
+    -> Result<Recorded, StoreError>;
 
     /// What failed in a job, by batch and item.
     async fn errors(&self, id: JobId, page: &PageRequest) -> Result<Page<ItemError>, StoreError>;
@@ -61,7 +70,12 @@ pub trait StatusStore: Debug + Send + Sync + 'static {
     async fn unsettled(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<BatchIndex>, StoreError>;
 
     /// The jobs of an owner, newest first. Counters of running jobs are not read for it.
-    async fn list(&self, owner: &OwnerId, status: Option<Status>, page: &PageRequest) -> Result<Page<Job>, StoreError>;
+    async fn list(
+        &self,
+        owner: &OwnerId,
+        status: Option<Status>,
+        page: &PageRequest,
+    ) -> Result<Page<Job>, StoreError>;
 
     /// Jobs whose [`due_at`](Job::due_at) is not after `now`, and those whose last decision is not propagated yet.
     async fn due(&self, now: Timestamp, page: &PageRequest) -> Result<Page<JobId>, StoreError>;

@@ -42,7 +42,14 @@ pub fn bounded(text: &str, max: usize) -> String {
     }
     let ellipsis = if max >= 8 { "…" } else { "" };
     let room = max - ellipsis.len();
-    let mut cut: String = text.chars().map(clean).scan(0, |used, c| { *used += c.len_utf8(); (*used <= room).then_some(c) }).collect();
+    let mut cut: String = text
+        .chars()
+        .map(clean)
+        .scan(0, |used, c| {
+            *used += c.len_utf8();
+            (*used <= room).then_some(c)
+        })
+        .collect();
     cut.truncate(cut.trim_end().len());
     cut + ellipsis
 }

@@ -6,9 +6,10 @@ use std::{sync::Arc, time::Duration};
 use futures::{Stream, future::try_join_all};
 
 use crate::{
-    Actor, BatchIndex, BatchReport, Clock, Command, Consistency, Created, Effect, Error, Facts, Failure, FileInfo,
-    HistoryEntry, ItemError, Job, JobId, OwnerId, Page, PageRequest, Policy, Record, Recorded, Rejection, Settled, Snapshot,
-    Status, StatusStore, StoreError, SystemClock, Totals, Verdict, machine, text, watch::Feeds,
+    Actor, BatchIndex, BatchReport, Clock, Command, Consistency, Created, Effect, Error, Facts, Failure,
+    FileInfo, HistoryEntry, ItemError, Job, JobId, OwnerId, Page, PageRequest, Policy, Record, Recorded,
+    Rejection, Settled, Snapshot, Status, StatusStore, StoreError, SystemClock, Totals, Verdict, machine,
+    text, watch::Feeds,
 };
 
 /// How often a decision is tried again because somebody else's came first. A job sees at most seven decisions, so more
@@ -24,7 +25,7 @@ pub struct Tracker {
     pub(crate) store: Arc<dyn StatusStore>,
     clock: Arc<dyn Clock>,
     policy: Policy,
-    noun: Arc<str>,
+    pub(crate) noun: Arc<str>,
     pub(crate) feeds: Arc<Feeds>,
 }
 
@@ -205,7 +206,9 @@ impl Tracker {
         } else if status == Status::Processing && begun.may_be_settled {
             status = self.settle(id, None).await?.job.status;
         }
-        if let Some((batch, total)) = begun.job.total().and_then(|t| Some((*batches.iter().find(|b| b.get() >= t)?, t))) {
+        if let Some((batch, total)) =
+            begun.job.total().and_then(|t| Some((*batches.iter().find(|b| b.get() >= t)?, t)))
+        {
             return Err(Error::Rejected { id, rejection: Rejection::BatchOutOfRange { batch, total } });
         }
         let batches = begun
@@ -389,7 +392,12 @@ impl Tracker {
         }
     }
 
-    async fn read(&self, id: JobId, consistency: Consistency, owner: Option<&OwnerId>) -> Result<Record, Error> {
+    async fn read(
+        &self,
+        id: JobId,
+        consistency: Consistency,
+        owner: Option<&OwnerId>,
+    ) -> Result<Record, Error> {
         let record = self.store.read(id, consistency).await?.ok_or(Error::NotFound(id))?;
         match owner {
             Some(owner) if record.job.owner != *owner => Err(Error::NotFound(id)),
@@ -452,7 +460,8 @@ impl Tracker {
         }
         match decide(&Command::Settle(None)) {
             Some(next) if next.status == Status::Failed => {
-                let culprit = self.store.errors(job.id, &PageRequest::first(1)).await?.rows.into_iter().next();
+                let culprit =
+                    self.store.errors(job.id, &PageRequest::first(1)).await?.rows.into_iter().next();
                 Ok(decide(&Command::Settle(culprit)))
             }
             next => Ok(next),
@@ -500,7 +509,8 @@ impl OwnedJobs {
         let policy = new.policy.unwrap_or_else(|| tracker.policy.clone());
         let id = JobId::new(tracker.clock.now());
         let mut job = Job::new(id, self.owner.clone(), new.file, policy, Actor::OWNER);
-        job.idempotency_key = new.idempotency_key.map(|k| text::checked("Idempotency-Key", k, 255)).transpose()?;
+        job.idempotency_key =
+            new.idempotency_key.map(|k| text::checked("Idempotency-Key", k, 255)).transpose()?;
         match tracker.store.create(&job).await? {
             Created::New => Ok(tracker.show(&Record::new(job, Facts::default()))),
             Created::Existing(existing) if existing.file != job.file => Err(Error::KeyReused),

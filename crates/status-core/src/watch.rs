@@ -46,15 +46,13 @@ impl Tracker {
             Err(_ended) => None,
         };
         feed.mark_unchanged();
-        let Some(first) = first else {
+        let first = match first {
+            Some(first) if owner.is_none_or(|owner| *owner == first.owner) => first.snapshot,
+            Some(_) => return Err(Error::NotFound(id)),
             // The feed could not read the job. Whatever the reason is, a read of our own will tell.
-            let snapshot = Arc::new(self.snapshot_as(id, owner).await?);
-            return Ok(snapshots(feed, snapshot));
+            None => Arc::new(self.snapshot_as(id, owner).await?),
         };
-        if owner.is_some_and(|owner| *owner != first.owner) {
-            return Err(Error::NotFound(id));
-        }
-        Ok(snapshots(feed, first.snapshot))
+        Ok(snapshots(feed, first, self.noun.clone()))
     }
 
     fn subscribe(&self, id: JobId) -> watch::Receiver<Option<Shown>> {
@@ -115,17 +113,18 @@ impl Tracker {
 fn snapshots(
     mut feed: watch::Receiver<Option<Shown>>,
     first: Arc<Snapshot>,
+    noun: Arc<str>,
 ) -> impl Stream<Item = Arc<Snapshot>> + Send + use<> {
     async_stream::stream! {
         let mut last = first;
         loop {
             let ended = last.status.is_terminal();
             let version = last.version;
-            yield last;
+            yield last.clone();
             if ended {
                 break;
             }
-            last = loop {
+            let next = loop {
                 if feed.changed().await.is_err() {
                     return;
                 }
@@ -134,6 +133,10 @@ fn snapshots(
                     break snapshot;
                 }
             };
+            for passed in last.passed_on_the_way_to(&next, &noun) {
+                yield Arc::new(passed);
+            }
+            last = next;
         }
     }
 }

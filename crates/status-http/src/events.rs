@@ -54,7 +54,11 @@ pub(crate) async fn next_change(
 ) -> Result<Snapshot, Problem> {
     let snapshots = jobs.watch(id).await?;
     let mut newest = None;
-    let _ = tokio::time::timeout(wait, first(snapshots.take_until(api.shutdown.clone().cancelled_owned()), &mut newest, is_news)).await;
+    let _ = tokio::time::timeout(
+        wait,
+        first(snapshots.take_until(api.shutdown.clone().cancelled_owned()), &mut newest, is_news),
+    )
+    .await;
     match newest {
         Some(snapshot) => Ok(Arc::unwrap_or_clone(snapshot)),
         None => Ok(jobs.snapshot(id).await?),

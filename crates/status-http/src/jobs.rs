@@ -12,7 +12,8 @@ use axum::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use status_core::{
-    Cancelled, FileInfo, Health, HistoryEntry, ItemError, JobId, NewJob, OwnedJobs, PageRequest, Snapshot, Status,
+    Cancelled, FileInfo, Health, HistoryEntry, ItemError, JobId, NewJob, OwnedJobs, PageRequest, Snapshot,
+    Status,
 };
 
 use crate::{Api, Caller, Problem, UploadTicket, events::next_change};
@@ -29,7 +30,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Path(id) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| Problem::job_not_found())?;
+        let Path(id) =
+            Path::<String>::from_request_parts(parts, state).await.map_err(|_| Problem::job_not_found())?;
         id.parse().map(Id).map_err(|_| Problem::job_not_found())
     }
 }
@@ -45,7 +47,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
         let too_long = |_| Problem::invalid(format!("The request has more than {MAX_BODY} bytes."));
         let bytes = axum::body::to_bytes(body, MAX_BODY).await.map_err(too_long)?;
         let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
-        let Json(value) = Json::from_request(Request::from_parts(as_json(parts), Body::from(bytes)), state).await?;
+        let Json(value) =
+            Json::from_request(Request::from_parts(as_json(parts), Body::from(bytes)), state).await?;
         Ok(Self(value))
     }
 }
@@ -87,10 +90,13 @@ pub(crate) async fn create(
     if body.size > api.max_upload_bytes {
         return Err(Problem::too_large(api.max_upload_bytes));
     }
-    let file = FileInfo::new(body.file_name, body.size, body.content_type).map_err(status_core::Error::from)?;
+    let file =
+        FileInfo::new(body.file_name, body.size, body.content_type).map_err(status_core::Error::from)?;
     let mut new = NewJob::new(file);
     if let Some(key) = headers.get("idempotency-key") {
-        new = new.with_key(key.to_str().map_err(|_| Problem::invalid("Idempotency-Key must be printable ASCII."))?);
+        new = new.with_key(
+            key.to_str().map_err(|_| Problem::invalid("Idempotency-Key must be printable ASCII."))?,
+        );
     }
     let job = api.jobs(caller).create(new).await?;
     let upload = api.uploads.ticket(job.id, &job.file).await.map_err(|error| {
@@ -98,7 +104,8 @@ pub(crate) async fn create(
         Problem::unavailable()
     })?;
     let location = format!("{}/{}", uri.path().trim_end_matches('/'), job.id);
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(CreatedJob { job, upload })).into_response())
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(CreatedJob { job, upload }))
+        .into_response())
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -119,7 +126,11 @@ pub(crate) struct JobList {
 #[utoipa::path(get, path = "/jobs", params(ListQuery), tag = "jobs",
     responses((status = 200, body = JobList, description = "Newest first"),
         (status = 400, body = Problem, content_type = "application/problem+json")))]
-pub(crate) async fn list(State(api): State<Api>, caller: Caller, query: QueryString<ListQuery>) -> Result<Json<JobList>, Problem> {
+pub(crate) async fn list(
+    State(api): State<Api>,
+    caller: Caller,
+    query: QueryString<ListQuery>,
+) -> Result<Json<JobList>, Problem> {
     let page = page(query.0.limit, query.0.cursor, 20, 100)?;
     let jobs = api.jobs(caller).list(query.0.status, &page).await?;
     Ok(Json(JobList { jobs: jobs.rows, next_cursor: jobs.next }))
@@ -182,7 +193,11 @@ pub(crate) async fn upload_progress(
 #[utoipa::path(post, path = "/jobs/{id}/uploaded", params(("id" = String, Path)), tag = "jobs",
     responses((status = 200, body = Snapshot), (status = 404, body = Problem, content_type = "application/problem+json"),
         (status = 409, body = Problem, content_type = "application/problem+json")))]
-pub(crate) async fn uploaded(State(api): State<Api>, caller: Caller, Id(id): Id) -> Result<Json<Snapshot>, Problem> {
+pub(crate) async fn uploaded(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(id): Id,
+) -> Result<Json<Snapshot>, Problem> {
     Ok(Json(api.jobs(caller).finish_upload(id).await?))
 }
 
@@ -215,7 +230,11 @@ pub(crate) struct History {
 
 #[utoipa::path(get, path = "/jobs/{id}/history", params(("id" = String, Path)), tag = "jobs",
     responses((status = 200, body = History), (status = 404, body = Problem, content_type = "application/problem+json")))]
-pub(crate) async fn history(State(api): State<Api>, caller: Caller, Id(id): Id) -> Result<Json<History>, Problem> {
+pub(crate) async fn history(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(id): Id,
+) -> Result<Json<History>, Problem> {
     Ok(Json(History { history: api.jobs(caller).history(id).await? }))
 }
 
@@ -312,7 +331,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryString<T>
     }
 }
 
-fn page(limit: Option<usize>, cursor: Option<String>, default: usize, max: usize) -> Result<PageRequest, Problem> {
+fn page(
+    limit: Option<usize>,
+    cursor: Option<String>,
+    default: usize,
+    max: usize,
+) -> Result<PageRequest, Problem> {
     let limit = limit.unwrap_or(default);
     if limit == 0 || limit > max {
         return Err(Problem::invalid(format!("limit is between 1 and {max}.")));
@@ -330,5 +354,8 @@ fn etag(snapshot: &Snapshot) -> String {
 
 /// RFC 9110 §13.1.2: weak comparison against a list, or `*`.
 fn matches(if_none_match: &str, etag: &str) -> bool {
-    if_none_match.split(',').map(str::trim).any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == etag)
+    if_none_match
+        .split(',')
+        .map(str::trim)
+        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == etag)
 }

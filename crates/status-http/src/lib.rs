@@ -179,7 +179,10 @@ where
 }
 
 async fn component() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")], JOB_STATUS_JS)
+    (
+        [(header::CONTENT_TYPE, "text/javascript; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")],
+        JOB_STATUS_JS,
+    )
 }
 
 async fn health(State(api): State<Api>) -> Response {

@@ -24,7 +24,12 @@ pub struct Problem {
 
 impl Problem {
     /// A problem of kind `kind`.
-    pub fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+    pub fn new(
+        status: StatusCode,
+        kind: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
         Self { kind, title, status: status.as_u16(), detail: detail.into() }
     }
 
@@ -40,7 +45,8 @@ impl Problem {
 
     /// 413 for a file of more than `max` bytes.
     pub fn too_large(max: u64) -> Self {
-        let detail = format!("Files of up to {} are accepted. Split the file and upload the parts.", in_units(max));
+        let detail =
+            format!("Files of up to {} are accepted. Split the file and upload the parts.", in_units(max));
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "file-too-large", "The file is too large", detail)
     }
 
@@ -74,19 +80,34 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
             Error::NotFound(_) => Self::job_not_found(),
-            Error::Rejected { rejection: rejection @ Rejection::Contradiction { .. }, .. } => {
-                Self::new(StatusCode::CONFLICT, "job-terminal", "The job is over", capitalised(&rejection.to_string()))
-            }
-            Error::Rejected { rejection, .. } => {
-                Self::new(StatusCode::CONFLICT, "conflict", "The job does not allow that", capitalised(&rejection.to_string()))
-            }
+            Error::Rejected { rejection: rejection @ Rejection::Contradiction { .. }, .. } => Self::new(
+                StatusCode::CONFLICT,
+                "job-terminal",
+                "The job is over",
+                capitalised(&rejection.to_string()),
+            ),
+            Error::Rejected { rejection, .. } => Self::new(
+                StatusCode::CONFLICT,
+                "conflict",
+                "The job does not allow that",
+                capitalised(&rejection.to_string()),
+            ),
             Error::KeyReused => {
                 let status = StatusCode::UNPROCESSABLE_ENTITY;
-                Self::new(status, "idempotency-key-reused", "Idempotency key reused", capitalised(&error.to_string()))
+                Self::new(
+                    status,
+                    "idempotency-key-reused",
+                    "Idempotency key reused",
+                    capitalised(&error.to_string()),
+                )
             }
             Error::InvalidText(invalid) => Self::invalid(capitalised(&invalid.to_string())),
-            Error::Store(StoreError::InvalidCursor) => Self::invalid("The cursor is not valid; start without one."),
-            Error::Store(error @ (StoreError::Full(_) | StoreError::Throttled { .. } | StoreError::Unavailable { .. })) => {
+            Error::Store(StoreError::InvalidCursor) => {
+                Self::invalid("The cursor is not valid; start without one.")
+            }
+            Error::Store(
+                error @ (StoreError::Full(_) | StoreError::Throttled { .. } | StoreError::Unavailable { .. }),
+            ) => {
                 tracing::warn!(%error, source = ?std::error::Error::source(&error), "the store cannot answer");
                 Self::unavailable()
             }

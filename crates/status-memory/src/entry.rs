@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use status_core::{
-    BatchIndex, BatchReport, Begun, Effect, Facts, ItemError, Job, Page, PageRequest, Record, Recorded, Rejection, Settled,
-    Status, StoreError, Timestamp,
+    BatchIndex, BatchReport, Begun, Effect, Facts, ItemError, Job, Page, PageRequest, Record, Recorded,
+    Rejection, Settled, Status, StoreError, Timestamp,
 };
 use tokio::sync::watch;
 
@@ -52,17 +52,27 @@ impl Entry {
         let settled: Vec<_> = batches.iter().map(|batch| self.batches.get(*batch)).collect();
         let job = &self.job;
         if job.policy.track_starts && job.status == Status::Processing && job.cancel_requested.is_none() {
-            let open = batches.iter().zip(&settled).filter(|(b, s)| **s != Some(Settled::Completed) && self.has(**b));
+            let open = batches
+                .iter()
+                .zip(&settled)
+                .filter(|(b, s)| **s != Some(Settled::Completed) && self.has(**b));
             let open: Vec<_> = open.map(|(batch, _)| (*batch, at)).collect();
             self.starts.extend(open);
         }
         Begun { job: self.job.clone(), settled, may_be_settled: self.may_be_settled() }
     }
 
-    pub(crate) fn record_all(&mut self, reports: &[BatchReport], at: Timestamp) -> Result<Recorded, StoreError> {
+    pub(crate) fn record_all(
+        &mut self,
+        reports: &[BatchReport],
+        at: Timestamp,
+    ) -> Result<Recorded, StoreError> {
         if let Some(report) = reports.iter().find(|report| !self.has(report.batch)) {
             let (batch, total) = (report.batch, self.job.total().unwrap_or(0));
-            return Err(StoreError::Rejected { id: self.job.id, rejection: Rejection::BatchOutOfRange { batch, total } });
+            return Err(StoreError::Rejected {
+                id: self.job.id,
+                rejection: Rejection::BatchOutOfRange { batch, total },
+            });
         }
         let late = Some(self.job.status).filter(|status| status.is_terminal());
         let effects = reports.iter().map(|report| self.record_one(report, at)).collect();
@@ -71,7 +81,11 @@ impl Entry {
     }
 
     pub(crate) fn errors(&self, page: &PageRequest) -> Result<Page<ItemError>, StoreError> {
-        let skip = page.cursor.as_deref().map_or(Ok(0), str::parse::<usize>).map_err(|_| StoreError::InvalidCursor)?;
+        let skip = page
+            .cursor
+            .as_deref()
+            .map_or(Ok(0), str::parse::<usize>)
+            .map_err(|_| StoreError::InvalidCursor)?;
         let rows: Vec<_> = self.errors.values().skip(skip).take(page.limit).cloned().collect();
         let next = skip.saturating_add(rows.len());
         Ok(Page { next: (next < self.errors.len()).then(|| next.to_string()), rows })
@@ -79,7 +93,9 @@ impl Entry {
 
     pub(crate) fn unsettled(&self, from: u64, limit: usize) -> Vec<BatchIndex> {
         let end = self.job.total().or(self.facts.highest.map(BatchIndex::get)).unwrap_or(0);
-        let open = (from..end).filter_map(|i| BatchIndex::new(i).ok()).filter(|batch| self.batches.get(*batch).is_none());
+        let open = (from..end)
+            .filter_map(|i| BatchIndex::new(i).ok())
+            .filter(|batch| self.batches.get(*batch).is_none());
         open.take(limit).collect()
     }
 

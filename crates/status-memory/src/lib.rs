@@ -24,8 +24,8 @@ use std::{
 
 use async_trait::async_trait;
 use status_core::{
-    BatchIndex, BatchReport, Begun, Clock, Consistency, Created, ItemError, Job, JobId, OwnerId, Page, PageRequest,
-    Record, Recorded, Status, StatusStore, StoreError, SystemClock, Timestamp,
+    BatchIndex, BatchReport, Begun, Clock, Consistency, Created, ItemError, Job, JobId, OwnerId, Page,
+    PageRequest, Record, Recorded, Status, StatusStore, StoreError, SystemClock, Timestamp,
 };
 
 use crate::{entry::Entry, index::Index};
@@ -122,11 +122,21 @@ impl StatusStore for MemoryStore {
         Ok(())
     }
 
-    async fn begin(&self, id: JobId, batches: &[BatchIndex], at: Timestamp) -> Result<Option<Begun>, StoreError> {
+    async fn begin(
+        &self,
+        id: JobId,
+        batches: &[BatchIndex],
+        at: Timestamp,
+    ) -> Result<Option<Begun>, StoreError> {
         Ok(self.with(id, |entry| entry.begin(batches, at)))
     }
 
-    async fn record(&self, id: JobId, reports: &[BatchReport], at: Timestamp) -> Result<Recorded, StoreError> {
+    async fn record(
+        &self,
+        id: JobId,
+        reports: &[BatchReport],
+        at: Timestamp,
+    ) -> Result<Recorded, StoreError> {
         self.with(id, |entry| entry.record_all(reports, at)).ok_or(StoreError::NotFound(id))?
     }
 
@@ -138,13 +148,21 @@ impl StatusStore for MemoryStore {
         self.with(id, |entry| entry.unsettled(from, limit)).ok_or(StoreError::NotFound(id))
     }
 
-    async fn list(&self, owner: &OwnerId, status: Option<Status>, page: &PageRequest) -> Result<Page<Job>, StoreError> {
-        let after = page.cursor.as_deref().map(str::parse).transpose().map_err(|_| StoreError::InvalidCursor)?;
+    async fn list(
+        &self,
+        owner: &OwnerId,
+        status: Option<Status>,
+        page: &PageRequest,
+    ) -> Result<Page<Job>, StoreError> {
+        let after =
+            page.cursor.as_deref().map(str::parse).transpose().map_err(|_| StoreError::InvalidCursor)?;
         let ids = self.index().of_owner(owner, after);
         let mut rows = Vec::new();
         for id in ids {
             let job = self.with(id, |entry| entry.job.clone());
-            let Some(job) = job.filter(|job| status.is_none_or(|status| job.status == status)) else { continue };
+            let Some(job) = job.filter(|job| status.is_none_or(|status| job.status == status)) else {
+                continue;
+            };
             if rows.len() == page.limit {
                 return Ok(Page { next: rows.last().map(|job: &Job| job.id.to_string()), rows });
             }

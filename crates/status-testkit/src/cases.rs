@@ -4,8 +4,9 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::join_all};
 use status_core::{
-    Actor, BatchReport, Begin, Cancelled, Clock, Created, Decision, Effect, Error, Failure, Health, ItemError, Job, JobId, NewJob,
-    Outcome, PageRequest, Policy, Rejection, Stage, Status, StoreError, Tolerance,
+    Actor, BatchReport, Begin, Cancelled, Clock, Created, Decision, Effect, Error, Failure, Health,
+    ItemError, Job, JobId, NewJob, Outcome, PageRequest, Policy, Rejection, Stage, Status, StoreError,
+    Tolerance,
 };
 
 use crate::kit::{Kit, batch, done, failed, file, owner, rejection, splitter, totals};

@@ -12,8 +12,8 @@ use std::{
 use async_trait::async_trait;
 use futures::future::join_all;
 use status_core::{
-    BatchIndex, BatchReport, Begin, Begun, Clock, Consistency, Created, Effect, Error, ItemError, Job, JobId, OwnerId, Page,
-    PageRequest, Record, Recorded, Status, StatusStore, StoreError, Timestamp,
+    BatchIndex, BatchReport, Begin, Begun, Clock, Consistency, Created, Effect, Error, ItemError, Job, JobId,
+    OwnerId, Page, PageRequest, Record, Recorded, Status, StatusStore, StoreError, Timestamp,
 };
 
 use crate::kit::{Kit, batch, done, splitter, totals};
@@ -53,7 +53,10 @@ impl FaultyStore {
 
     /// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
     fn chance(&self) -> u64 {
-        let mut z = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self
+            .random
+            .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
+            .wrapping_add(0x9e37_79b9_7f4a_7c15);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (z ^ (z >> 31)) % 100
@@ -67,12 +70,20 @@ impl FaultyStore {
             tokio::time::sleep(Duration::from_millis(self.chance() % 5)).await;
         }
         if self.chance() < self.faults.throttled {
-            return Err(StoreError::Throttled { operation, subject: "a test".into(), source: "too fast".into() });
+            return Err(StoreError::Throttled {
+                operation,
+                subject: "a test".into(),
+                source: "too fast".into(),
+            });
         }
         let first = call().await;
         let answer = if self.chance() < self.faults.repeated { call().await } else { first };
         if self.chance() < self.faults.lost_answers {
-            return Err(StoreError::Unavailable { operation, subject: "a test".into(), source: "the answer was lost".into() });
+            return Err(StoreError::Unavailable {
+                operation,
+                subject: "a test".into(),
+                source: "the answer was lost".into(),
+            });
         }
         answer
     }
@@ -96,11 +107,21 @@ impl StatusStore for FaultyStore {
         self.call("propagate", || self.inner.propagate(job)).await
     }
 
-    async fn begin(&self, id: JobId, batches: &[BatchIndex], at: Timestamp) -> Result<Option<Begun>, StoreError> {
+    async fn begin(
+        &self,
+        id: JobId,
+        batches: &[BatchIndex],
+        at: Timestamp,
+    ) -> Result<Option<Begun>, StoreError> {
         self.call("begin", || self.inner.begin(id, batches, at)).await
     }
 
-    async fn record(&self, id: JobId, reports: &[BatchReport], at: Timestamp) -> Result<Recorded, StoreError> {
+    async fn record(
+        &self,
+        id: JobId,
+        reports: &[BatchReport],
+        at: Timestamp,
+    ) -> Result<Recorded, StoreError> {
         self.call("record", || self.inner.record(id, reports, at)).await
     }
 
@@ -112,7 +133,12 @@ impl StatusStore for FaultyStore {
         self.call("unsettled", || self.inner.unsettled(id, from, limit)).await
     }
 
-    async fn list(&self, owner: &OwnerId, status: Option<Status>, page: &PageRequest) -> Result<Page<Job>, StoreError> {
+    async fn list(
+        &self,
+        owner: &OwnerId,
+        status: Option<Status>,
+        page: &PageRequest,
+    ) -> Result<Page<Job>, StoreError> {
         self.call("list", || self.inner.list(owner, status, page)).await
     }
 
@@ -156,7 +182,11 @@ pub async fn workers_get_through<S: StatusStore>(seed: u64, open: impl AsyncFn(A
     let snapshot = until_it_works(async || kit.tracker.snapshot(id).await).await;
     assert_eq!(snapshot.status, Status::Completed, "seed {seed}");
     let record = sound.record(id).await;
-    assert_eq!((record.facts.counts.completed, record.facts.counts.items_processed), (TOTAL, 10 * TOTAL), "seed {seed}");
+    assert_eq!(
+        (record.facts.counts.completed, record.facts.counts.items_processed),
+        (TOTAL, 10 * TOTAL),
+        "seed {seed}"
+    );
     assert_eq!(record.facts.moments.get(status_core::Sum::Samples), i128::from(TOTAL), "seed {seed}");
 }
 

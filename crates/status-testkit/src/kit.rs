@@ -3,8 +3,8 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use status_core::{
-    Actor, BatchIndex, BatchReport, Clock, Consistency, Error, FileInfo, JobId, ManualClock, NewJob, OwnedJobs, OwnerId, Policy,
-    Record, Snapshot, StatusStore, Totals, Tracker,
+    Actor, BatchIndex, BatchReport, Clock, Consistency, Error, FileInfo, JobId, ManualClock, NewJob,
+    OwnedJobs, OwnerId, Policy, Record, Snapshot, StatusStore, Totals, Tracker,
 };
 
 /// Runs a test to its end on a runtime of two threads.

@@ -8,8 +8,8 @@ use proptest::{
     test_runner::{Config, TestCaseError, TestRunner},
 };
 use status_core::{
-    Actor, BatchOutcome, BatchReport, Clock, Command, Counts, Decision, Facts, Failure, Job, JobId, Policy, Settled, Stage,
-    StatusStore, Tolerance, Verdict, machine,
+    Actor, BatchOutcome, BatchReport, Clock, Command, Counts, Decision, Facts, Failure, Job, JobId, Policy,
+    Settled, Stage, StatusStore, Tolerance, Verdict, machine,
 };
 
 use crate::kit::{Kit, batch, done, failed, run, splitter, totals};
@@ -46,10 +46,12 @@ pub enum Step {
 /// If one of them comes out otherwise than the machine says, with the shortest such history.
 pub fn check<S: StatusStore>(histories: u32, steps: usize, open: impl AsyncFn(Arc<dyn Clock>) -> Arc<S>) {
     let config = Config { cases: histories, failure_persistence: None, ..Config::default() };
-    let tolerance = prop_oneof![Just(Tolerance::None), Just(Tolerance::Batches(1)), Just(Tolerance::Percent(50))];
+    let tolerance =
+        prop_oneof![Just(Tolerance::None), Just(Tolerance::Batches(1)), Just(Tolerance::Percent(50))];
     let histories = (tolerance, prop::bool::ANY, prop::collection::vec(step(), 1..=steps));
     let checked = TestRunner::new(config).run(&histories, |(tolerance, track_starts, history)| {
-        run(replay(tolerance, track_starts, &history, async |clock| open(clock).await)).map_err(TestCaseError::fail)
+        run(replay(tolerance, track_starts, &history, async |clock| open(clock).await))
+            .map_err(TestCaseError::fail)
     });
     if let Err(error) = checked {
         panic!("{error}");
@@ -58,11 +60,13 @@ pub fn check<S: StatusStore>(histories: u32, steps: usize, open: impl AsyncFn(Ar
 
 fn step() -> impl Strategy<Value = Step> {
     let index = || prop::sample::select(&BATCHES[..]);
-    let report = || (index(), 0..4_u8).prop_map(|(index, kind)| match kind {
-        0 => failed(index),
-        1 => BatchReport::completed(batch(index), 8, 2).took(Duration::from_secs(2)),
-        _ => done(index),
-    });
+    let report = || {
+        (index(), 0..4_u8).prop_map(|(index, kind)| match kind {
+            0 => failed(index),
+            1 => BatchReport::completed(batch(index), 8, 2).took(Duration::from_secs(2)),
+            _ => done(index),
+        })
+    };
     let total = || prop::sample::select(&[0_u64, 2, 256, 258, 512][..]);
     prop_oneof![
         1 => Just(Step::FinishUpload),
@@ -95,10 +99,19 @@ async fn replay<S: StatusStore>(
         let snapshot = kit.tracker.snapshot(id).await.map_err(|error| format!("step {number}: {error}"))?;
         let record = kit.record(id).await;
         let told: Vec<Decision> = record.job.history.iter().map(|h| h.to).collect();
-        let seen = (snapshot.status, snapshot.outcome, record.facts.counts, snapshot.version, told, record.job.frozen);
+        let seen = (
+            snapshot.status,
+            snapshot.outcome,
+            record.facts.counts,
+            snapshot.version,
+            told,
+            record.job.frozen,
+        );
         let expected = model.seen();
         if seen != expected {
-            return Err(format!("after step {number}, {step:?}:\n  the store says {seen:?}\n  the machine   {expected:?}"));
+            return Err(format!(
+                "after step {number}, {step:?}:\n  the store says {seen:?}\n  the machine   {expected:?}"
+            ));
         }
     }
     Ok(())
@@ -109,7 +122,9 @@ async fn take(kit: &Kit, id: JobId, step: &Step) {
         Step::FinishUpload => drop(kit.jobs.finish_upload(id).await),
         Step::Start(total) => drop(kit.tracker.start(id, total.map(totals), &splitter()).await),
         Step::Record(reports) => drop(kit.tracker.record(id, reports.clone()).await),
-        Step::RecordAndDie(report) => drop(kit.store.record(id, std::slice::from_ref(report), kit.clock.now()).await),
+        Step::RecordAndDie(report) => {
+            drop(kit.store.record(id, std::slice::from_ref(report), kit.clock.now()).await)
+        }
         Step::Begin(index) => drop(kit.tracker.begin(id, batch(*index)).await),
         Step::Cancel => drop(kit.jobs.cancel(id, None).await),
         Step::Fail => drop(kit.tracker.fail(id, failure(), &splitter()).await),
@@ -129,20 +144,20 @@ struct Model {
     last: Option<status_core::Timestamp>,
 }
 
-type Seen = (
-    status_core::Status,
-    Option<status_core::Outcome>,
-    Counts,
-    u64,
-    Vec<Decision>,
-    Option<Counts>,
-);
+type Seen = (status_core::Status, Option<status_core::Outcome>, Counts, u64, Vec<Decision>, Option<Counts>);
 
 impl Model {
     fn seen(&self) -> Seen {
         let counts = self.facts().counts;
         let told = self.job.history.iter().map(|h| h.to).collect();
-        (self.job.status, self.job.outcome, counts, self.job.revision + counts.version(), told, self.job.frozen)
+        (
+            self.job.status,
+            self.job.outcome,
+            counts,
+            self.job.revision + counts.version(),
+            told,
+            self.job.frozen,
+        )
     }
 
     fn take(&mut self, step: &Step, now: status_core::Timestamp) {

@@ -1,7 +1,11 @@
 //! Works on batches: asks the tracker whether to, normalises the rows, writes the leads, and records what became of the
 //! batch. Any of it may happen twice: leads are upserted, and a batch counts once.
 
-use std::{collections::HashMap, sync::Arc, time::{Duration, Instant}};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::future::join_all;
 use leads::{BatchMessage, Lead, LeadTable, NormaliseError, Normaliser};
@@ -38,7 +42,12 @@ pub enum Handled {
 
 impl Caller {
     /// A caller that gives a batch up when it is received for the `max_receives`th time and fails.
-    pub fn new(tracker: Tracker, normaliser: Arc<dyn Normaliser>, leads: Arc<dyn LeadTable>, max_receives: u32) -> Self {
+    pub fn new(
+        tracker: Tracker,
+        normaliser: Arc<dyn Normaliser>,
+        leads: Arc<dyn LeadTable>,
+        max_receives: u32,
+    ) -> Self {
         Self { tracker, normaliser, leads, max_receives: max_receives.max(1) }
     }
 
@@ -70,7 +79,9 @@ impl Caller {
                 tracing::warn!(%job, "batches of a job that is not known any more are dropped");
                 return all(Handled::Done);
             }
-            Err(Error::Rejected { rejection: rejection @ Rejection::BatchOutOfRange { .. }, .. }) if deliveries.len() == 1 => {
+            Err(Error::Rejected { rejection: rejection @ Rejection::BatchOutOfRange { .. }, .. })
+                if deliveries.len() == 1 =>
+            {
                 tracing::error!(%job, %rejection, "a batch the job does not have is dropped");
                 return all(Handled::Done);
             }

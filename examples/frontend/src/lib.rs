@@ -11,7 +11,10 @@ mod uploads;
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use ::leads::{LeadTable, MemoryLeads, Normaliser, Rules};
-use axum::{Router, middleware, routing::{get, put}};
+use axum::{
+    Router, middleware,
+    routing::{get, put},
+};
 use caller::Caller;
 use splitter::Splitter;
 use status_core::{Policy, SystemClock, Tracker};
@@ -86,13 +89,15 @@ impl Frontend {
         let normaliser: Arc<dyn Normaliser> = Arc::new(Delayed::new(Rules, config.batch_delay));
         let caller = Caller::new(tracker.clone(), normaliser, leads.clone(), MAX_RECEIVES);
         let (queue, deliveries) = pipeline::queue();
-        let splitter = Splitter::new(tracker.clone(), queue, usize::try_from(config.batch_size).unwrap_or(10));
+        let splitter =
+            Splitter::new(tracker.clone(), queue, usize::try_from(config.batch_size).unwrap_or(10));
         let pipeline = Pipeline::new(splitter, tasks.clone(), shutdown.clone());
         for _ in 0..config.workers {
             tasks.spawn(pipeline::work(caller.clone(), deliveries.clone(), shutdown.clone()));
         }
         tasks.spawn(sweep(tracker.clone(), shutdown.clone()));
-        let uploads = Arc::new(Uploads::in_temporary_folder(config.max_upload_bytes).map_err(StartError::Uploads)?);
+        let uploads =
+            Arc::new(Uploads::in_temporary_folder(config.max_upload_bytes).map_err(StartError::Uploads)?);
         let api = Api::new(tracker.clone(), uploads.clone())
             .with_max_upload_bytes(config.max_upload_bytes)
             .with_shutdown(shutdown.clone());
@@ -147,7 +152,12 @@ fn app(api: Api, state: State) -> Router {
         .merge(page::router())
         .merge(status_http::router::<Visitor>(api))
         .fallback(async || {
-            status_http::Problem::new(axum::http::StatusCode::NOT_FOUND, "not-found", "Not found", "There is nothing here.")
+            status_http::Problem::new(
+                axum::http::StatusCode::NOT_FOUND,
+                "not-found",
+                "Not found",
+                "There is nothing here.",
+            )
         })
         .layer(middleware::from_fn(owner::recognise))
         .layer(middleware::from_fn(page::protect))

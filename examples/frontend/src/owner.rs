@@ -37,7 +37,9 @@ pub(crate) async fn recognise(mut request: Request, next: Next) -> Response {
     let known = secret(request.headers());
     let is_new = known.is_none();
     let secret = known.unwrap_or_else(new_secret);
-    let Some(visitor) = visitor(&secret) else { return axum::response::IntoResponse::into_response(Problem::internal()) };
+    let Some(visitor) = visitor(&secret) else {
+        return axum::response::IntoResponse::into_response(Problem::internal());
+    };
     let secure = request.headers().get("x-forwarded-proto").is_some_and(|proto| proto == "https");
     request.extensions_mut().insert(visitor);
     let mut response = next.run(request).await;

@@ -1,10 +1,10 @@
 //! The pipeline inside the process: a bounded queue between the splitter and the callers.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{io::ErrorKind, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use caller::{Caller, Delivery, Handled};
-use leads::{BatchMessage, NormaliseError, Normalised, Normaliser, RawLead};
+use leads::{BatchMessage, NormaliseError, Normalised, Normaliser, RawLead, read::ReadError};
 use splitter::{BatchQueue, QueueError, SplitError, Splitter};
 use status_core::{Actor, Failure, JobId, Stage};
 use tokio::sync::{Mutex, Semaphore, mpsc};
@@ -74,14 +74,11 @@ impl Pipeline {
 
     async fn split_with_retries(&self, job: JobId, file_name: &str, path: &PathBuf) {
         for tried in 1.. {
-            let split = match std::fs::File::open(path) {
-                Ok(file) => self.splitter.split(job, file_name, file).await,
-                // Sent twice at once: the other one has been through with it.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
-                Err(error) => Err(SplitError::Read(error.into())),
-            };
+            let split = self.splitter.count_and_split(job, file_name, || std::fs::File::open(path)).await;
             let error = match split {
                 Ok(split) => return tracing::info!(%job, ?split, "split"),
+                // Sent twice at once: the other one has been through with it.
+                Err(SplitError::Read(ReadError::Io(error))) if error.kind() == ErrorKind::NotFound => return,
                 Err(error) => error,
             };
             tracing::warn!(%job, tried, %error, "splitting failed");
@@ -129,7 +126,11 @@ impl<N> Delayed<N> {
 
 #[async_trait]
 impl<N: Normaliser> Normaliser for Delayed<N> {
-    async fn normalise(&self, rows: &[RawLead], time_left: Duration) -> Result<Vec<Normalised>, NormaliseError> {
+    async fn normalise(
+        &self,
+        rows: &[RawLead],
+        time_left: Duration,
+    ) -> Result<Vec<Normalised>, NormaliseError> {
         if !self.delay.is_zero() {
             tokio::time::sleep(self.delay).await;
         }

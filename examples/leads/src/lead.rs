@@ -44,8 +44,15 @@ pub enum Field {
 
 impl Field {
     /// All seven, in the order of the table.
-    pub const ALL: [Self; 7] =
-        [Self::FirstName, Self::LastName, Self::Title, Self::Company, Self::Email, Self::Phone, Self::Remarks];
+    pub const ALL: [Self; 7] = [
+        Self::FirstName,
+        Self::LastName,
+        Self::Title,
+        Self::Company,
+        Self::Email,
+        Self::Phone,
+        Self::Remarks,
+    ];
 
     /// The field's name in JSON.
     pub const fn as_str(self) -> &'static str {

@@ -56,7 +56,10 @@ impl RawLead {
     /// How many bytes the row has as JSON.
     pub fn json_len(&self) -> usize {
         let punctuation = r#""":"","#.len();
-        self.iter().map(|(column, value)| escaped_len(column) + escaped_len(value) + punctuation).sum::<usize>() + 2
+        self.iter()
+            .map(|(column, value)| escaped_len(column) + escaped_len(value) + punctuation)
+            .sum::<usize>()
+            + 2
     }
 }
 

@@ -14,7 +14,7 @@ use leads::{
     BatchMessage,
     read::{self, Found, ReadError, Stop},
 };
-use status_core::{Actor, Error, Failure, JobId, Rejection, Stage, Timestamp, Totals, Tracker};
+use status_core::{Actor, Error, Failure, Job, JobId, Rejection, Stage, Timestamp, Totals, Tracker};
 use tokio::sync::mpsc;
 
 pub use batcher::{Batcher, MAX_MESSAGE_BYTES};
@@ -90,7 +90,8 @@ impl Splitter {
         &self.tracker
     }
 
-    /// Reads `file` and sends its rows in batches; starts the job before and seals it after.
+    /// Reads `file` and sends its rows in batches, in one pass; starts the job before and seals it after. For queues that
+    /// keep what they were sent: a job that is sealed has nothing to do.
     ///
     /// # Errors
     /// [`SplitError`] if it may work another time; a file that never will fails the job instead.
@@ -100,34 +101,98 @@ impl Splitter {
         file_name: &str,
         file: impl Read + Send + 'static,
     ) -> Result<Split, SplitError> {
-        match self.tracker.job(job).await {
-            Ok(job) if job.totals.is_some() || job.status.is_terminal() => return Ok(Split::NothingToDo),
-            Ok(_) => {}
-            Err(Error::NotFound(_)) => return Ok(Split::NothingToDo),
-            Err(error) => return Err(error.into()),
+        if !self.is_wanted(job, |job| job.totals.is_none()).await? {
+            return Ok(Split::NothingToDo);
         }
         if stopped(self.tracker.start(job, None, &self.actor).await)?.is_none() {
             return Ok(Split::Stopped);
         }
+        match self.send(job, file_name, file).await? {
+            Some(Ok(totals)) => {
+                let sealed = stopped(self.tracker.seal(job, totals, &self.actor).await)?;
+                Ok(if sealed.is_some() { Split::Sealed(totals) } else { Split::Stopped })
+            }
+            Some(Err(error)) => self.unreadable(job, error).await,
+            None => Ok(Split::Stopped),
+        }
+    }
+
+    /// Reads the file twice: first to count, so that the total is known from the start, then to send. For queues that hold the
+    /// splitter back, and forget: whatever has settled before is not worked on again.
+    ///
+    /// # Errors
+    /// As [`split`](Self::split).
+    pub async fn count_and_split<R: Read + Send + 'static>(
+        &self,
+        job: JobId,
+        file_name: &str,
+        open: impl Fn() -> std::io::Result<R>,
+    ) -> Result<Split, SplitError> {
+        if !self.is_wanted(job, |_| true).await? {
+            return Ok(Split::NothingToDo);
+        }
+        if stopped(self.tracker.start(job, None, &self.actor).await)?.is_none() {
+            return Ok(Split::Stopped);
+        }
+        let (file, mut batcher) =
+            (open().map_err(ReadError::from)?, Batcher::new(job, file_name, self.batch_size));
+        let counting = tokio::task::spawn_blocking(move || {
+            read::read(file, &mut |found| {
+                if let Found::Row(row) = found {
+                    batcher.push(row);
+                }
+                Ok(())
+            })?;
+            Ok(batcher.finish().1)
+        });
+        let totals = match counting.await? {
+            Ok(totals) => totals,
+            Err(error) => return self.unreadable(job, error).await,
+        };
+        if stopped(self.tracker.seal(job, totals, &self.actor).await)?.is_none() {
+            return Ok(Split::Stopped);
+        }
+        match self.send(job, file_name, open().map_err(ReadError::from)?).await? {
+            Some(Ok(_)) => Ok(Split::Sealed(totals)),
+            Some(Err(error)) => self.unreadable(job, error).await,
+            None => Ok(Split::Stopped),
+        }
+    }
+
+    async fn is_wanted(&self, job: JobId, wanted: impl Fn(&Job) -> bool) -> Result<bool, SplitError> {
+        match self.tracker.job(job).await {
+            Ok(job) => Ok(!job.status.is_terminal() && wanted(&job)),
+            Err(Error::NotFound(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sends every batch of the file; `None` if the job ended before.
+    async fn send(
+        &self,
+        job: JobId,
+        file_name: &str,
+        file: impl Read + Send + 'static,
+    ) -> Result<Option<Result<Totals, ReadError>>, SplitError> {
         let (events, received) = mpsc::channel(4);
         let batcher = Batcher::new(job, file_name, self.batch_size);
         let reader = tokio::task::spawn_blocking(move || read_into(file, batcher, &events));
         let sent = self.send_all(job, received).await;
         // The reader ends by itself when nobody receives any more.
         match (reader.await?, sent?) {
-            (_, Sent::Stopped) => Ok(Split::Stopped),
-            (Ok(totals), Sent::All) => {
-                let sealed = stopped(self.tracker.seal(job, totals, &self.actor).await)?;
-                Ok(if sealed.is_some() { Split::Sealed(totals) } else { Split::Stopped })
-            }
-            (Err(error), Sent::All) if error.is_retryable() => Err(error.into()),
-            (Err(error), Sent::All) => {
-                let failure = Failure::new(Stage::Split, error.code(), &error.to_string(), false);
-                tracing::info!(%job, %error, "the file cannot be read");
-                stopped(self.tracker.fail(job, failure, &self.actor).await)?;
-                Ok(Split::Unreadable)
-            }
+            (_, Sent::Stopped) => Ok(None),
+            (read, Sent::All) => Ok(Some(read)),
         }
+    }
+
+    async fn unreadable(&self, job: JobId, error: ReadError) -> Result<Split, SplitError> {
+        if error.is_retryable() {
+            return Err(error.into());
+        }
+        tracing::info!(%job, %error, "the file cannot be read");
+        let failure = Failure::new(Stage::Split, error.code(), &error.to_string(), false);
+        stopped(self.tracker.fail(job, failure, &self.actor).await)?;
+        Ok(Split::Unreadable)
     }
 
     async fn send_all(&self, job: JobId, mut received: mpsc::Receiver<Event>) -> Result<Sent, SplitError> {
@@ -153,7 +218,12 @@ impl Splitter {
 ///
 /// # Errors
 /// [`ReadError`] if the file cannot be read, or the output not be written.
-pub fn preview(file: impl Read, file_name: &str, batch_size: usize, mut out: impl Write) -> Result<(), ReadError> {
+pub fn preview(
+    file: impl Read,
+    file_name: &str,
+    batch_size: usize,
+    mut out: impl Write,
+) -> Result<(), ReadError> {
     let no_job = JobId::from_parts(Timestamp::UNIX_EPOCH, 0);
     let mut batcher = Batcher::new(no_job, file_name, batch_size);
     let mut failed = None;
@@ -186,14 +256,22 @@ enum Sent {
     Stopped,
 }
 
-fn read_into(file: impl Read, mut batcher: Batcher, events: &mpsc::Sender<Event>) -> Result<Totals, ReadError> {
+fn read_into(
+    file: impl Read,
+    mut batcher: Batcher,
+    events: &mpsc::Sender<Event>,
+) -> Result<Totals, ReadError> {
     let mut full = Vec::with_capacity(BATCHES_PER_SEND);
     let send = |event| events.blocking_send(event).map_err(|_| Stop);
     read::read(file, &mut |found| match found {
         Found::Stage(stage) => send(Event::Stage(stage)),
         Found::Row(row) => {
             full.extend(batcher.push(row));
-            if full.len() == BATCHES_PER_SEND { send(Event::Batches(std::mem::take(&mut full))) } else { Ok(()) }
+            if full.len() == BATCHES_PER_SEND {
+                send(Event::Batches(std::mem::take(&mut full)))
+            } else {
+                Ok(())
+            }
         }
     })?;
     let (last, totals) = batcher.finish();
@@ -208,7 +286,9 @@ fn read_into(file: impl Read, mut batcher: Batcher, events: &mpsc::Sender<Event>
 fn stopped<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(Error::Rejected { rejection: Rejection::Contradiction { .. }, .. } | Error::NotFound(_)) => Ok(None),
+        Err(Error::Rejected { rejection: Rejection::Contradiction { .. }, .. } | Error::NotFound(_)) => {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }

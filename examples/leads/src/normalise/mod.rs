@@ -17,7 +17,11 @@ pub trait Normaliser: std::fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// If the batch as a whole could not be done: it may be tried again.
-    async fn normalise(&self, rows: &[RawLead], time_left: Duration) -> Result<Vec<Normalised>, NormaliseError>;
+    async fn normalise(
+        &self,
+        rows: &[RawLead],
+        time_left: Duration,
+    ) -> Result<Vec<Normalised>, NormaliseError>;
 }
 
 /// What became of one row: a lead, or why there is none, for people.

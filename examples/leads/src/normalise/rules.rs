@@ -84,7 +84,9 @@ const NAMES: &[(&str, Meaning)] = &[
 fn by_rules(row: &RawLead) -> Normalised {
     let mut lead = Lead::default();
     let mut rest = Vec::new();
-    for (column, value) in row.iter().map(|(column, value)| (column, value.trim())).filter(|(_, value)| !value.is_empty()) {
+    for (column, value) in
+        row.iter().map(|(column, value)| (column, value.trim())).filter(|(_, value)| !value.is_empty())
+    {
         match meaning(column) {
             // The first address and the first number are the lead's; what else there is stays readable in the remarks.
             Meaning::Field(Field::Email) if !is_email(value) => rest.push((column, value)),
@@ -106,7 +108,11 @@ fn by_rules(row: &RawLead) -> Normalised {
         lead.remarks.push_str(value);
     }
     let lead = lead.tidied();
-    if lead.is_somebody() { Ok(lead) } else { Err("The row has no name, company, e-mail address or phone number.".into()) }
+    if lead.is_somebody() {
+        Ok(lead)
+    } else {
+        Err("The row has no name, company, e-mail address or phone number.".into())
+    }
 }
 
 fn meaning(column: &str) -> Meaning {
@@ -151,12 +157,19 @@ mod tests {
         assert_eq!(lead.company, "Grimes, Madden and Huff");
         assert_eq!(lead.phone, "+1-532-344-1362");
         assert_eq!(lead.email, "hatkinson@mclaughlin.com");
-        assert_eq!(lead.remarks, "Speak own such.; Index: 1; Phone 2: 2754733370; Email 2: ygibbs@guzman.com");
+        assert_eq!(
+            lead.remarks,
+            "Speak own such.; Index: 1; Phone 2: 2754733370; Email 2: ygibbs@guzman.com"
+        );
     }
 
     #[test]
     fn a_full_name_is_split() {
-        for (name, first, last) in [("Ada King Lovelace", "Ada King", "Lovelace"), ("Lovelace, Ada", "Ada", "Lovelace"), ("Ada", "", "Ada")] {
+        for (name, first, last) in [
+            ("Ada King Lovelace", "Ada King", "Lovelace"),
+            ("Lovelace, Ada", "Ada", "Lovelace"),
+            ("Ada", "", "Ada"),
+        ] {
             let lead = by_rules(&RawLead::from_pairs([("Name", name)])).expect("a lead");
             assert_eq!((lead.first_name.as_str(), lead.last_name.as_str()), (first, last), "{name}");
         }

@@ -17,7 +17,8 @@ const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
 
 /// Whether the sample is text in any encoding we read.
 pub(super) fn is_text(sample: &[u8]) -> bool {
-    let control = sample.iter().filter(|b| **b < 0x20 && !matches!(**b, b'\t' | b'\n' | b'\r' | 0x0c | 0x1b)).count();
+    let control =
+        sample.iter().filter(|b| **b < 0x20 && !matches!(**b, b'\t' | b'\n' | b'\r' | 0x0c | 0x1b)).count();
     utf16(sample).is_some() || control * 200 <= sample.len() && !sample.contains(&0)
 }
 
@@ -170,7 +171,12 @@ fn layout(text: &[u8], complete: bool, fallback: &'static Encoding) -> (u8, u64)
 }
 
 fn reader<R: Read>(delimiter: u8, file: R) -> csv::Reader<R> {
-    ReaderBuilder::new().delimiter(delimiter).has_headers(false).flexible(true).buffer_capacity(SAMPLE_BYTES).from_reader(file)
+    ReaderBuilder::new()
+        .delimiter(delimiter)
+        .has_headers(false)
+        .flexible(true)
+        .buffer_capacity(SAMPLE_BYTES)
+        .from_reader(file)
 }
 
 /// A reader that gives up when a row does not end.

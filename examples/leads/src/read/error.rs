@@ -40,7 +40,9 @@ pub enum ReadError {
     #[error("The Excel file is protected by a password. Please save it without one.")]
     Encrypted,
     /// A damaged workbook, or an archive of something else.
-    #[error("The Excel file is damaged or not a workbook. Please open it, save it again and upload it once more.")]
+    #[error(
+        "The Excel file is damaged or not a workbook. Please open it, save it again and upload it once more."
+    )]
     Workbook(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The bytes stopped coming.
     #[error("The file could not be read to its end. Please try again.")]

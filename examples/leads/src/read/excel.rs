@@ -15,7 +15,11 @@ const MAX_CELLS: u64 = 50_000_000;
 
 type Visit<'a> = &'a mut dyn FnMut(Found) -> Result<(), ReadError>;
 
-pub(super) fn read_xlsx(file: Cursor<Vec<u8>>, has_header: &mut bool, visit: Visit<'_>) -> Result<(), ReadError> {
+pub(super) fn read_xlsx(
+    file: Cursor<Vec<u8>>,
+    has_header: &mut bool,
+    visit: Visit<'_>,
+) -> Result<(), ReadError> {
     refuse_bombs(&file)?;
     let mut book = Xlsx::new(file).map_err(damaged)?;
     let sheets = worksheets(book.sheets_metadata());
@@ -58,7 +62,11 @@ pub(super) fn read_xlsx(file: Cursor<Vec<u8>>, has_header: &mut bool, visit: Vis
     Ok(())
 }
 
-pub(super) fn read_xls(file: Cursor<Vec<u8>>, has_header: &mut bool, visit: Visit<'_>) -> Result<(), ReadError> {
+pub(super) fn read_xls(
+    file: Cursor<Vec<u8>>,
+    has_header: &mut bool,
+    visit: Visit<'_>,
+) -> Result<(), ReadError> {
     let mut book = match Xls::new(file) {
         Ok(book) => book,
         Err(calamine::XlsError::Password) => return Err(ReadError::Encrypted),
@@ -187,7 +195,8 @@ fn refuse_bombs(file: &Cursor<Vec<u8>>) -> Result<(), ReadError> {
     for index in 0..archive.len() {
         let part = archive.by_index_raw(index).map_err(damaged)?;
         unpacked = unpacked.saturating_add(part.size());
-        let strings = part.name().map_err(damaged)?.ends_with("sharedStrings.xml") && part.size() > MAX_STRINGS_BYTES;
+        let strings =
+            part.name().map_err(damaged)?.ends_with("sharedStrings.xml") && part.size() > MAX_STRINGS_BYTES;
         if strings || unpacked > MAX_UNPACKED_BYTES {
             return Err(ReadError::WorkbookExpands);
         }

@@ -38,7 +38,8 @@ fn unique(names: Vec<String>) -> Columns {
     let name = |(index, name): (usize, String)| {
         let name = if name.is_empty() { format!("Column {}", index + 1) } else { name };
         let more = (2..).map(|n| format!("{name} ({n})"));
-        let free = std::iter::once(name.clone()).chain(more).find(|name| !seen.contains(name)).unwrap_or(name);
+        let free =
+            std::iter::once(name.clone()).chain(more).find(|name| !seen.contains(name)).unwrap_or(name);
         seen.insert(free.clone());
         free
     };

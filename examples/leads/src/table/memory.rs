@@ -17,7 +17,13 @@ pub struct MemoryLeads(Mutex<HashMap<OwnerId, BTreeMap<String, StoredLead>>>);
 
 #[async_trait]
 impl LeadTable for MemoryLeads {
-    async fn upsert(&self, owner: &OwnerId, job: JobId, leads: &[(u64, Lead)], at: Timestamp) -> Result<(), TableError> {
+    async fn upsert(
+        &self,
+        owner: &OwnerId,
+        job: JobId,
+        leads: &[(u64, Lead)],
+        at: Timestamp,
+    ) -> Result<(), TableError> {
         let mut owners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let table = owners.entry(owner.clone()).or_default();
         for (row, lead) in leads {

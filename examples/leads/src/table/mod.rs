@@ -18,7 +18,13 @@ pub trait LeadTable: std::fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`TableError`]; the call may be repeated.
-    async fn upsert(&self, owner: &OwnerId, job: JobId, leads: &[(u64, Lead)], at: Timestamp) -> Result<(), TableError>;
+    async fn upsert(
+        &self,
+        owner: &OwnerId,
+        job: JobId,
+        leads: &[(u64, Lead)],
+        at: Timestamp,
+    ) -> Result<(), TableError>;
 
     /// A page of the owner's leads.
     ///
@@ -122,7 +128,8 @@ impl LeadPage {
     pub fn of<'a>(leads: impl Iterator<Item = &'a StoredLead>, query: &LeadQuery) -> Self {
         let needle = query.q.trim().to_lowercase();
         let fits = |lead: &StoredLead| {
-            needle.is_empty() || Field::ALL.into_iter().any(|field| lead.lead.get(field).to_lowercase().contains(&needle))
+            needle.is_empty()
+                || Field::ALL.into_iter().any(|field| lead.lead.get(field).to_lowercase().contains(&needle))
         };
         let mut found: Vec<_> = leads.filter(|lead| fits(lead)).collect();
         match query.sort {
@@ -136,7 +143,8 @@ impl LeadPage {
         }
         let per_page = query.per_page.clamp(1, LeadQuery::MAX_PER_PAGE);
         let page = query.page.max(1);
-        let leads = found.iter().skip((page - 1).saturating_mul(per_page)).take(per_page).copied().cloned().collect();
+        let leads =
+            found.iter().skip((page - 1).saturating_mul(per_page)).take(per_page).copied().cloned().collect();
         Self { leads, total: found.len(), page }
     }
 }

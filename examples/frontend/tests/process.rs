@@ -1,0 +1,95 @@
+//! The program itself: how it starts, and how it ends.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+struct Running {
+    child: Child,
+    address: String,
+}
+
+impl Running {
+    fn start(flags: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_frontend"));
+        command.args(["--listen", "127.0.0.1:0"]).args(flags).env("RUST_LOG", "warn").stdout(Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
+        let mut line = String::new();
+        let out = child.stdout.take().expect("piped");
+        BufReader::new(out).read_line(&mut line).expect("it says where it listens");
+        let address = line.trim().strip_prefix("Listening on http://").expect("an address").to_owned();
+        Self { child, address }
+    }
+
+    fn request(&self, head: &str, body: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).expect("it listens");
+        write!(stream, "{head} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+            .expect("sent");
+        stream
+    }
+
+    fn signal(&self, signal: &str) {
+        let killed = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(killed.expect("kill runs").success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The value of a header in what has come so far.
+fn header(text: &str, name: &str) -> String {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("the header is there");
+    line.split(';').next().expect("a value").trim().to_owned()
+}
+
+fn answer(stream: &mut TcpStream) -> String {
+    let mut text = vec![0; 65_536];
+    let read = stream.read(&mut text).expect("an answer");
+    String::from_utf8_lossy(&text[..read]).into_owned()
+}
+
+#[test]
+fn sigterm_during_processing_ends_streams_and_exits_cleanly_in_time() {
+    let mut running = Running::start(&["--batch-delay", "1s"]);
+    let body = r#"{"file_name":"a.csv","size":400,"content_type":"text/csv"}"#;
+    let created = answer(&mut running.request("POST /jobs", body));
+    let (job, cookie) = (header(&created, "location:"), header(&created, "set-cookie:"));
+    let csv = format!("name\n{}", "Ada\n".repeat(900));
+    let upload = format!("PUT {}", job.replace("/jobs/", "/uploads/"));
+    let with_cookie = |head: &str| head.to_owned() + " HTTP/1.1\r\nCookie: " + &cookie + "\r\nX-Rest:";
+    assert!(answer(&mut running.request(&with_cookie(&upload), &csv)).starts_with("HTTP/1.1 200"));
+    let mut events = running.request(&with_cookie(&format!("GET {job}/events")), "");
+    assert!(answer(&mut events).starts_with("HTTP/1.1 200"));
+    std::thread::sleep(Duration::from_millis(1_500));
+    let begun = Instant::now();
+    running.signal("-TERM");
+    let mut rest = String::new();
+    events.read_to_string(&mut rest).expect("the stream ends");
+    let status = running.child.wait().expect("it exits");
+    assert_eq!(status.code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(rest.ends_with("0\r\n\r\n"), "the stream was ended, not cut: {rest:?}");
+    assert!(TcpStream::connect(&running.address).is_err(), "nothing is accepted any more");
+}
+
+#[test]
+fn what_cannot_be_used_is_said_and_exits_with_failure() {
+    let run = |flags: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_frontend")).args(flags).output().expect("it runs");
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (ok, said) = run(&["--batch-size", "0"]);
+    assert!(!ok && said.contains("--batch-size"), "{said}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("its address").to_string();
+    let (ok, said) = run(&["--listen", &address]);
+    assert!(!ok && said.contains("cannot listen on") && said.contains(&address), "{said}");
+}
