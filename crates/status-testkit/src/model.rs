@@ -123,7 +123,7 @@ async fn take(kit: &Kit, id: JobId, step: &Step) {
         Step::Start(total) => drop(kit.tracker.start(id, total.map(totals), &splitter()).await),
         Step::Record(reports) => drop(kit.tracker.record(id, reports.clone()).await),
         Step::RecordAndDie(report) => {
-            drop(kit.store.record(id, std::slice::from_ref(report), kit.clock.now()).await)
+            drop(kit.store.record(id, std::slice::from_ref(report), kit.clock.now()).await);
         }
         Step::Begin(index) => drop(kit.tracker.begin(id, batch(*index)).await),
         Step::Cancel => drop(kit.jobs.cancel(id, None).await),

@@ -1,0 +1,126 @@
+//! The head: a job's record as one item, compact enough that a decision is one write unit or two.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use serde::{Deserialize, Serialize};
+use status_core::{
+    Actor, CancelRequest, Counts, Decision, Failure, FileInfo, HistoryEntry, Job, JobId, Outcome, OwnerId,
+    Policy, Status, StoreError, Timestamp, Totals,
+};
+
+use crate::layout::{self, Item, attribute};
+
+/// The record without what the key says already; absent is none, or the default.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    #[serde(rename = "o")]
+    owner: OwnerId,
+    #[serde(rename = "f")]
+    file: FileInfo,
+    #[serde(rename = "p", default, skip_serializing_if = "is_default")]
+    policy: Policy,
+    #[serde(rename = "s")]
+    status: Status,
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    outcome: Option<Outcome>,
+    #[serde(rename = "g", default, skip_serializing_if = "Option::is_none")]
+    stage: Option<String>,
+    #[serde(rename = "b", default)]
+    uploaded_bytes: u64,
+    #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
+    totals: Option<Totals>,
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+    cancel_requested: Option<CancelRequest>,
+    #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
+    failure: Option<Failure>,
+    #[serde(rename = "h")]
+    history: Vec<(i64, Decision, Actor, Option<String>)>,
+    #[serde(rename = "u")]
+    updated_at: i64,
+    #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
+    started_at: Option<i64>,
+    #[serde(rename = "z", default, skip_serializing_if = "Option::is_none")]
+    finished_at: Option<i64>,
+    #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+    frozen: Option<Counts>,
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<String>,
+}
+
+fn is_default(policy: &Policy) -> bool {
+    *policy == Policy::default()
+}
+
+pub(crate) fn encode(job: &Job) -> Item {
+    let ms = |at: &Timestamp| at.as_millisecond();
+    let head = Head {
+        owner: job.owner.clone(),
+        file: job.file.clone(),
+        policy: job.policy.clone(),
+        status: job.status,
+        outcome: job.outcome,
+        stage: job.stage.clone(),
+        uploaded_bytes: job.uploaded_bytes,
+        totals: job.totals,
+        cancel_requested: job.cancel_requested.clone(),
+        failure: job.failure.clone(),
+        history: job.history.iter().map(|h| (ms(&h.at), h.to, h.by.clone(), h.reason.clone())).collect(),
+        updated_at: ms(&job.updated_at),
+        started_at: job.started_at.as_ref().map(ms),
+        finished_at: job.finished_at.as_ref().map(ms),
+        frozen: job.frozen,
+        idempotency_key: job.idempotency_key.clone(),
+    };
+    let json = serde_json::to_string(&head).expect("a head has nothing that JSON cannot hold");
+    let mut item: Item = HashMap::from([
+        ("sv".into(), layout::number(layout::SCHEMA)),
+        (layout::JOB.into(), AttributeValue::S(json)),
+        ("rev".into(), layout::number(job.revision)),
+        ("st".into(), AttributeValue::S(job.status.as_str().into())),
+        (layout::OWNER.into(), AttributeValue::S(job.owner.to_string())),
+    ]);
+    item.extend(layout::head_key(job.id));
+    // A terminal job stays due until its end has been propagated.
+    if let Some(due) = job.due_at().or(job.finished_at) {
+        item.insert("dp".into(), AttributeValue::S(layout::DUE.into()));
+        item.insert("due".into(), layout::millis(due));
+    }
+    if let Some(expires) = job.expires_at() {
+        item.insert("ttl_at".into(), layout::seconds(expires));
+    }
+    item
+}
+
+pub(crate) fn decode(id: JobId, item: &Item) -> Result<Job, StoreError> {
+    let corrupt = |why: &str| layout::corrupt(id, why);
+    match attribute::number::<u64>(item, "sv") {
+        Some(layout::SCHEMA) => {}
+        Some(_) => return Err(corrupt("its head was written by a newer version; update this program")),
+        None => return Err(corrupt("its head has no layout version (sv)")),
+    }
+    let json = attribute::text(item, layout::JOB).ok_or_else(|| corrupt("its head has no record (job)"))?;
+    let head: Head = serde_json::from_str(json)
+        .map_err(|error| corrupt(&format!("its record cannot be read: {error}")))?;
+    let at =
+        |ms: i64| Timestamp::from_millisecond(ms).map_err(|_| corrupt("its record has a time out of range"));
+    let mut job = Job::new(id, head.owner, head.file, head.policy, Actor::OWNER);
+    job.revision = attribute::number(item, "rev").ok_or_else(|| corrupt("its head has no revision (rev)"))?;
+    job.status = head.status;
+    job.outcome = head.outcome;
+    job.stage = head.stage;
+    job.uploaded_bytes = head.uploaded_bytes;
+    job.totals = head.totals;
+    job.cancel_requested = head.cancel_requested;
+    job.failure = head.failure;
+    job.history.clear();
+    for (ms, to, by, reason) in head.history {
+        job.history.push(HistoryEntry { at: at(ms)?, to, by, reason });
+    }
+    job.updated_at = at(head.updated_at)?;
+    job.started_at = head.started_at.map(at).transpose()?;
+    job.finished_at = head.finished_at.map(at).transpose()?;
+    job.frozen = head.frozen;
+    job.idempotency_key = head.idempotency_key;
+    Ok(job)
+}

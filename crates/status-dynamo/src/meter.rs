@@ -1,0 +1,63 @@
+//! What requests cost, by the server's own account.
+
+use std::sync::{Mutex, PoisonError};
+
+use aws_sdk_dynamodb::types::{ConsumedCapacity, ReturnConsumedCapacity};
+
+use crate::DynamoStore;
+
+/// Adds up what a store's requests consume.
+#[derive(Debug, Default)]
+pub struct Meter(Mutex<Usage>);
+
+/// What requests consumed.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Usage {
+    /// Requests, refused ones included.
+    pub requests: u64,
+    /// Conditional writes that were refused. Each costs what the write would have cost, and is not in `write_units`, for the
+    /// server does not say.
+    pub refused: u64,
+    /// Write units of writes that happened.
+    pub write_units: f64,
+    /// Read units.
+    pub read_units: f64,
+}
+
+impl Meter {
+    /// What was consumed so far.
+    pub fn usage(&self) -> Usage {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, add: impl FnOnce(&mut Usage)) {
+        let mut usage = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        usage.requests += 1;
+        add(&mut usage);
+    }
+}
+
+impl DynamoStore {
+    pub(crate) fn metered(&self) -> Option<ReturnConsumedCapacity> {
+        self.meter.as_ref().map(|_| ReturnConsumedCapacity::Total)
+    }
+
+    pub(crate) fn wrote(&self, capacity: Option<&ConsumedCapacity>) {
+        let Some(meter) = &self.meter else { return };
+        meter.add(|usage| usage.write_units += units(capacity));
+    }
+
+    pub(crate) fn read(&self, capacity: Option<&ConsumedCapacity>) {
+        let Some(meter) = &self.meter else { return };
+        meter.add(|usage| usage.read_units += units(capacity));
+    }
+
+    pub(crate) fn refused(&self) {
+        let Some(meter) = &self.meter else { return };
+        meter.add(|usage| usage.refused += 1);
+    }
+}
+
+fn units(capacity: Option<&ConsumedCapacity>) -> f64 {
+    capacity.and_then(ConsumedCapacity::capacity_units).unwrap_or(0.0)
+}
