@@ -1,0 +1,268 @@
+//! Drives the shipped DynamoDB store against a server and prints what it cost, by the server's own account, beside the
+//! same number of plain one-item updates from the same client.
+
+use std::{
+    collections::HashMap,
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use aws_sdk_dynamodb::{
+    Client, Config,
+    config::{BehaviorVersion, Credentials, Region, retry::RetryConfig},
+    types::{AttributeValue, ReturnConsumedCapacity},
+};
+use clap::Parser;
+use futures::future::try_join_all;
+use serde::Serialize;
+use status_core::{
+    Actor, BatchIndex, BatchReport, Consistency, FileInfo, JobId, NewJob, OwnerId, Policy, StatusStore, Totals, Tracker,
+};
+use status_dynamo::{DynamoStore, Meter};
+
+/// Measures what jobs cost in DynamoDB.
+#[derive(Parser)]
+struct Arguments {
+    /// The server.
+    #[arg(long)]
+    endpoint: String,
+    /// Batches of the job.
+    #[arg(long, default_value_t = 10_000)]
+    batches: u64,
+    /// Workers at once.
+    #[arg(long, default_value_t = 32)]
+    workers: u64,
+    /// The share of batches that is delivered a second time.
+    #[arg(long, default_value_t = 0.0)]
+    redeliver: f64,
+    /// Outcomes that share a write.
+    #[arg(long, default_value_t = 1)]
+    coalesce: usize,
+    /// Whether the start of each batch is recorded too.
+    #[arg(long)]
+    track_starts: bool,
+}
+
+/// What was measured.
+#[derive(Serialize)]
+struct Measured {
+    batches: u64,
+    deliveries: u64,
+    completed: u64,
+    failed: u64,
+    status: &'static str,
+    /// Of all successful writes after the job was started: outcomes, starts, compaction, decisions.
+    write_units: f64,
+    write_units_per_batch: f64,
+    /// Conditional writes that were refused: redelivered batches, for the most part.
+    refused_writes: u64,
+    read_units_per_poll: f64,
+    requests: u64,
+    largest_item_bytes: usize,
+    largest_open_chunk_bytes: usize,
+    completed_decisions: usize,
+    seconds: f64,
+    raw_seconds: f64,
+    seconds_per_raw: f64,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    let client = client(&arguments.endpoint);
+    let table = format!("dynamo-cost-{}-{}", std::process::id(), JobId::new(status_core::Timestamp::now()));
+    let meter = Arc::new(Meter::default());
+    let store = DynamoStore::new(client.clone(), &table).with_meter(meter.clone());
+    store.create_table().await?;
+    // In turn, so that a server that gets slower or faster does so for both.
+    let mut raw = Duration::ZERO;
+    raw += raw_updates(&client, &table, &arguments, "raw-1").await?;
+    let measured = measure(&arguments, &client, &table, store, &meter).await;
+    raw += raw_updates(&client, &table, &arguments, "raw-2").await?;
+    client.delete_table().table_name(&table).send().await?;
+    let mut measured = measured?;
+    measured.raw_seconds = raw.as_secs_f64() / 2.0;
+    measured.seconds_per_raw = measured.seconds / measured.raw_seconds;
+    println!("{}", serde_json::to_string_pretty(&measured)?);
+    Ok(())
+}
+
+fn client(endpoint: &str) -> Client {
+    let config = Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .credentials_provider(Credentials::new("test", "test", None, None, "dynamo-cost"))
+        .region(Region::new("eu-central-1"))
+        .endpoint_url(endpoint)
+        .retry_config(RetryConfig::standard())
+        .build();
+    Client::from_conf(config)
+}
+
+/// The deliveries of the job: every batch once in an order of chunks that workers share, and some of them again later.
+fn deliveries(arguments: &Arguments) -> Vec<u64> {
+    let every = if arguments.redeliver > 0.0 { 1.0 / arguments.redeliver } else { f64::INFINITY };
+    let mut deliveries = Vec::new();
+    let (mut due, mut late) = (every, std::collections::VecDeque::new());
+    for batch in 0..arguments.batches {
+        deliveries.push(batch);
+        #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
+        while (batch + 1) as f64 >= due {
+            late.push_back(batch);
+            due += every;
+        }
+        if late.len() > 64 {
+            deliveries.extend(late.pop_front());
+        }
+    }
+    deliveries.extend(late);
+    deliveries
+}
+
+async fn measure(
+    arguments: &Arguments,
+    client: &Client,
+    table: &str,
+    store: DynamoStore,
+    meter: &Meter,
+) -> Result<Measured, Box<dyn Error>> {
+    let store: Arc<dyn StatusStore> = Arc::new(store);
+    let mut policy = Policy::default();
+    policy.track_starts = arguments.track_starts;
+    let tracker = Tracker::new(store.clone()).with_policy(policy);
+    let jobs = tracker.owned_by(OwnerId::new("dynamo-cost")?);
+    let job = jobs.create(NewJob::new(FileInfo::new("leads.csv", 1_000, "text/csv")?)).await?.id;
+    let totals = Totals { batches: arguments.batches, items: Some(arguments.batches * 10) };
+    tracker.start(job, Some(totals), &Actor::named("splitter")).await?;
+    let deliveries = deliveries(arguments);
+    let before = meter.usage();
+    let begun = Instant::now();
+    let next = AtomicU64::new(0);
+    let largest_open = AtomicU64::new(0);
+    let worker = async || -> Result<(), Box<dyn Error>> {
+        loop {
+            let step = arguments.coalesce;
+            let from = usize::try_from(next.fetch_add(step as u64, Ordering::Relaxed))?;
+            if from >= deliveries.len() {
+                return Ok(());
+            }
+            let mine = &deliveries[from..deliveries.len().min(from + step)];
+            let indices = mine.iter().map(|batch| BatchIndex::new(*batch)).collect::<Result<Vec<_>, _>>()?;
+            if arguments.track_starts {
+                tracker.begin_all(job, &indices).await?;
+            }
+            let took = Duration::from_millis(2_000 + mine[0] % 977);
+            let reports = indices.into_iter().map(|batch| BatchReport::completed(batch, 10, 0).took(took)).collect();
+            tracker.record(job, reports).await?;
+        }
+    };
+    let watching = watch_sizes(client, table, job, &largest_open);
+    let working = try_join_all((0..arguments.workers).map(|_| worker()));
+    tokio::pin!(watching);
+    let seconds = tokio::select! {
+        done = working => { done?; begun.elapsed() }
+        stopped = &mut watching => return Err(stopped),
+    };
+    let used = meter.usage();
+    let record = store.read(job, Consistency::Strong).await?.ok_or("the job is gone")?;
+    let polled = meter.usage();
+    store.read(job, Consistency::Eventual).await?;
+    let poll = meter.usage().read_units - polled.read_units;
+    let counts = record.facts.counts;
+    let ends = record.job.history.iter().filter(|h| h.to == status_core::Decision::Completed).count();
+    let write_units = used.write_units - before.write_units;
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
+    Ok(Measured {
+        batches: arguments.batches,
+        deliveries: deliveries.len() as u64,
+        completed: counts.completed,
+        failed: counts.failed,
+        status: record.job.status.as_str(),
+        write_units,
+        write_units_per_batch: write_units / arguments.batches as f64,
+        refused_writes: used.refused - before.refused,
+        read_units_per_poll: poll,
+        requests: used.requests - before.requests,
+        largest_item_bytes: sizes(client, table, job).await?.into_iter().map(|(_, size)| size).max().unwrap_or(0),
+        largest_open_chunk_bytes: usize::try_from(largest_open.load(Ordering::Relaxed))?,
+        completed_decisions: ends,
+        seconds: seconds.as_secs_f64(),
+        raw_seconds: 0.0,
+        seconds_per_raw: 0.0,
+    })
+}
+
+/// Looks from time to time how large the chunks are while they are open.
+async fn watch_sizes(client: &Client, table: &str, job: JobId, largest: &AtomicU64) -> Box<dyn Error> {
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        match sizes(client, table, job).await {
+            Ok(sizes) => {
+                let open = sizes.into_iter().filter(|(sk, _)| sk.starts_with("chunk#")).map(|(_, size)| size as u64);
+                largest.fetch_max(open.max().unwrap_or(0), Ordering::Relaxed);
+            }
+            Err(error) => return error,
+        }
+    }
+}
+
+/// The sort keys and sizes of the job's items, as DynamoDB counts them.
+async fn sizes(client: &Client, table: &str, job: JobId) -> Result<Vec<(String, usize)>, Box<dyn Error>> {
+    let mut pages = client
+        .query()
+        .table_name(table)
+        .key_condition_expression("pk = :pk")
+        .expression_attribute_values(":pk", AttributeValue::S(job.to_string()))
+        .into_paginator()
+        .items()
+        .send();
+    let mut sizes = Vec::new();
+    while let Some(item) = pages.next().await {
+        let item = item?;
+        let sk = item.get("sk").and_then(|sk| sk.as_s().ok()).cloned().unwrap_or_default();
+        sizes.push((sk, item.iter().map(|(name, value)| name.len() + size(value)).sum()));
+    }
+    Ok(sizes)
+}
+
+/// "Item sizes and formats" of the DynamoDB developer guide: text in UTF-8, a number about one byte for two digits and one.
+fn size(value: &AttributeValue) -> usize {
+    let number = |digits: &String| digits.trim_matches(['-', '0']).len().div_ceil(2) + 1;
+    match value {
+        AttributeValue::S(text) => text.len(),
+        AttributeValue::N(digits) => number(digits),
+        AttributeValue::Ns(set) => 3 + set.iter().map(number).sum::<usize>(),
+        other => format!("{other:?}").len(),
+    }
+}
+
+/// The floor: as many plain counters, spread over as many items as the store has chunks.
+async fn raw_updates(client: &Client, table: &str, arguments: &Arguments, name: &str) -> Result<Duration, Box<dyn Error>> {
+    let updates = (deliveries(arguments).len() as u64).div_ceil(arguments.coalesce as u64);
+    let next = AtomicU64::new(0);
+    let worker = async || -> Result<(), Box<dyn Error>> {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= updates {
+                return Ok(());
+            }
+            let sort = format!("chunk#{:05}", index * arguments.coalesce as u64 / 256);
+            let key = HashMap::from([("pk".into(), AttributeValue::S(name.into())), ("sk".into(), AttributeValue::S(sort))]);
+            client
+                .update_item()
+                .table_name(table)
+                .set_key(Some(key))
+                .update_expression("ADD n :one")
+                .expression_attribute_values(":one", AttributeValue::N("1".into()))
+                .return_consumed_capacity(ReturnConsumedCapacity::Total)
+                .send()
+                .await?;
+        }
+    };
+    let begun = Instant::now();
+    try_join_all((0..arguments.workers).map(|_| worker())).await?;
+    Ok(begun.elapsed())
+}
