@@ -69,3 +69,8 @@ pub use status::{Outcome, Status, UnknownStatus};
 pub use store::MockStatusStore;
 pub use store::{Begun, Consistency, Created, Page, PageRequest, Record, Recorded, StatusStore};
 pub use tracker::{Begin, Beginning, Cancelled, NewJob, OwnedJobs, Swept, Tracker};
+
+/// The README's example, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -1,0 +1,245 @@
+//! Every command on every status: the whole table, so that nothing in the machine can change unseen.
+
+use std::time::Duration;
+
+use status_core::{
+    Actor, BatchIndex, Command, Counts, Decision, Facts, Failure, FileInfo, Job, JobId, Outcome, OwnerId, Policy, Rejection, Stage,
+    Status, Timestamp, Tolerance, TooManyBatches, Totals, Verdict, clock, machine,
+};
+
+const TOTALS: Totals = Totals { batches: 4, items: Some(40) };
+
+fn at(seconds: u64) -> Timestamp {
+    clock::after(Timestamp::from_millisecond(1_770_000_000_000).expect("a time"), Duration::from_secs(seconds))
+}
+
+fn failure() -> Failure {
+    Failure::new(Stage::Split, "file-empty", "The file is empty.", false)
+}
+
+fn decide(job: &Job, facts: &Facts, command: &Command, seconds: u64) -> Result<Option<Job>, Rejection> {
+    match machine::decide(job, facts, command, &Actor::WORKER, at(seconds))? {
+        Verdict::Next(next) => Ok(Some(*next)),
+        Verdict::AlreadyApplied => Ok(None),
+    }
+}
+
+fn next(job: &Job, command: &Command) -> Job {
+    decide(job, &Facts::default(), command, 10).expect("no contradiction").expect("a change")
+}
+
+fn uploading() -> Job {
+    let file = FileInfo::new("leads.csv", 1_000, "text/csv").expect("a file");
+    let owner = OwnerId::new("alice").expect("a name");
+    Job::new(JobId::from_parts(at(0), 7), owner, file, Policy::default(), Actor::OWNER)
+}
+
+fn uploaded() -> Job {
+    next(&uploading(), &Command::FinishUpload)
+}
+
+fn processing() -> Job {
+    next(&uploaded(), &Command::Start(Some(TOTALS)))
+}
+
+/// A job in each status.
+fn jobs() -> [Job; 6] {
+    let completed = decide(&processing(), &settled(4, 0), &Command::Settle(None), 10).expect("fine").expect("completed");
+    let failed = next(&processing(), &Command::Fail(failure()));
+    let cancelled = next(&uploaded(), &Command::Cancel(None));
+    [uploading(), uploaded(), processing(), completed, failed, cancelled]
+}
+
+fn settled(completed: u64, failed: u64) -> Facts {
+    let counts = Counts { completed, failed, items_processed: completed * 10, items_failed: failed * 10 };
+    Facts { counts, highest: BatchIndex::new((completed + failed).saturating_sub(1)).ok(), ..Facts::default() }
+}
+
+#[test]
+fn each_command_leads_where_the_table_says() {
+    use Status::{Cancelled, Completed, Failed, Processing, Uploaded};
+    let to = |status| Ok(Some(status));
+    let already = Ok(None);
+    let no = |wanted| move |status| Err(Rejection::Contradiction { status, wanted });
+    type Row = [Result<Option<Status>, Rejection>; 6];
+    let row = |f: [&dyn Fn(Status) -> Result<Option<Status>, Rejection>; 6]| -> Row {
+        std::array::from_fn(|i| f[i](Status::ALL[i]))
+    };
+    let (yes_uploaded, yes_processing, yes_cancelled, yes_failed) =
+        (|_| to(Uploaded), |_| to(Processing), |_| to(Cancelled), |_| to(Failed));
+    let same = |_| already.clone();
+    let none = |status| Err(Rejection::NoCancelRequest { status });
+    let table: [(Command, Row); 7] = [
+        (Command::FinishUpload, row([&yes_uploaded, &same, &same, &same, &no(Uploaded), &no(Uploaded)])),
+        (Command::Start(None), row([&yes_processing, &yes_processing, &same, &same, &no(Processing), &no(Processing)])),
+        (Command::Start(Some(TOTALS)), row([&yes_processing, &yes_processing, &same, &same, &no(Processing), &no(Processing)])),
+        (Command::Settle(None), row([&same, &same, &same, &same, &same, &same])),
+        (Command::Cancel(None), row([&yes_cancelled, &yes_cancelled, &yes_processing, &no(Cancelled), &no(Cancelled), &same])),
+        (Command::Fail(failure()), row([&yes_failed, &yes_failed, &yes_failed, &no(Failed), &same, &no(Failed)])),
+        (Command::ConfirmCancel, row([&none, &none, &none, &none, &none, &same])),
+    ];
+    for (command, expected) in table {
+        for (job, expected) in jobs().into_iter().zip(expected) {
+            let facts = if job.status == Completed { settled(4, 0) } else { Facts::default() };
+            let decided = decide(&job, &facts, &command, 20);
+            assert_eq!(decided.map(|next| next.map(|n| n.status)), expected, "{command:?} on {}", job.status);
+        }
+    }
+}
+
+#[test]
+fn a_decision_grows_the_revision_keeps_time_and_is_told() {
+    for job in jobs() {
+        for command in [Command::FinishUpload, Command::Start(None), Command::Cancel(Some("why".into())), Command::Fail(failure())] {
+            // A clock that runs behind.
+            let Ok(Some(next)) = decide(&job, &Facts::default(), &command, 5) else { continue };
+            assert_eq!(next.revision, job.revision + 1);
+            assert_eq!(next.updated_at, job.updated_at.max(at(5)), "time never goes back");
+            assert!(next.history.len() > job.history.len());
+            assert!(next.history.is_sorted_by_key(|h| h.at));
+            assert_eq!(next.finished_at.is_some(), next.status.is_terminal());
+            assert_eq!(next.frozen.is_some(), next.status.is_terminal());
+        }
+    }
+}
+
+#[test]
+fn starting_implies_the_upload() {
+    let started = next(&uploading(), &Command::Start(None));
+    let told: Vec<_> = started.history.iter().map(|h| h.to).collect();
+    assert_eq!(told, [Decision::Uploading, Decision::Uploaded, Decision::Processing]);
+    assert_eq!((started.uploaded_bytes, started.started_at), (1_000, Some(at(10))));
+}
+
+#[test]
+fn upload_progress_is_kept_every_two_seconds_and_within_the_file() {
+    let first = decide(&uploading(), &Facts::default(), &Command::UploadProgress(100), 0).expect("fine").expect("kept at once");
+    assert_eq!(decide(&first, &Facts::default(), &Command::UploadProgress(200), 1), Ok(None));
+    let second = decide(&first, &Facts::default(), &Command::UploadProgress(5_000), 2).expect("fine").expect("kept");
+    assert_eq!(second.uploaded_bytes, 1_000, "no more than the file has");
+    assert_eq!(decide(&second, &Facts::default(), &Command::UploadProgress(100), 9), Ok(None), "never back");
+    assert_eq!(second.history.len(), 1, "a courtesy is no decision");
+    let over = decide(&jobs()[5], &Facts::default(), &Command::UploadProgress(1), 99);
+    assert_eq!(over, Err(Rejection::Contradiction { status: Status::Cancelled, wanted: Status::Uploading }));
+    assert_eq!(decide(&processing(), &Facts::default(), &Command::UploadProgress(1), 99), Ok(None));
+}
+
+#[test]
+fn a_stage_is_kept_every_two_seconds_until_the_seal() {
+    let started = next(&uploaded(), &Command::Start(None));
+    let stage = |text: &str| Command::Stage(text.into());
+    let first = decide(&started, &Facts::default(), &stage("reading"), 10).expect("fine").expect("kept at once");
+    assert_eq!(decide(&first, &Facts::default(), &stage("still reading"), 11), Ok(None));
+    let second = decide(&first, &Facts::default(), &stage("still reading"), 12).expect("fine").expect("kept");
+    assert_eq!(second.stage.as_deref(), Some("still reading"));
+    assert_eq!(next(&second, &Command::Start(Some(TOTALS))).stage, None);
+    assert_eq!(decide(&jobs()[3], &settled(4, 0), &stage("late"), 99), Ok(None));
+}
+
+#[test]
+fn the_seal_is_set_once_and_covers_what_settled() {
+    let started = next(&uploaded(), &Command::Start(None));
+    let seal = |batches| Command::Start(Some(Totals { batches, items: None }));
+    assert_eq!(decide(&processing(), &Facts::default(), &seal(4), 20), Ok(None));
+    assert_eq!(decide(&processing(), &Facts::default(), &seal(5), 20), Err(Rejection::TotalMismatch { sealed: 4, given: 5 }));
+    assert_eq!(decide(&jobs()[3], &settled(4, 0), &seal(5), 20), Err(Rejection::TotalMismatch { sealed: 4, given: 5 }));
+    let seen = BatchIndex::new(3).expect("small");
+    assert_eq!(decide(&started, &settled(4, 0), &seal(3), 20), Err(Rejection::TotalTooSmall { given: 3, seen }));
+    let too_many = Rejection::TooManyBatches(TooManyBatches(10_000_000));
+    assert_eq!(decide(&started, &Facts::default(), &seal(10_000_001), 20), Err(too_many));
+    assert!(decide(&started, &Facts::default(), &seal(10_000_000), 20).is_ok());
+    let completed = decide(&started, &settled(4, 0), &seal(4), 20).expect("fine").expect("sealed");
+    assert_eq!((completed.status, completed.outcome), (Status::Completed, Some(Outcome::Succeeded)));
+    let empty = next(&started, &seal(0));
+    assert_eq!((empty.status, empty.outcome), (Status::Completed, Some(Outcome::Empty)));
+}
+
+#[test]
+fn the_facts_decide_when_all_is_settled_or_too_much_has_failed() {
+    let mut tolerant = processing();
+    tolerant.policy.tolerance = Tolerance::Batches(2);
+    let decided = |job: &Job, completed, failed| {
+        let next = decide(job, &settled(completed, failed), &Command::Settle(None), 20).expect("no contradiction");
+        next.map(|n| (n.status, n.outcome))
+    };
+    assert_eq!(decided(&processing(), 3, 0), None);
+    assert_eq!(decided(&processing(), 4, 0), Some((Status::Completed, Some(Outcome::Succeeded))));
+    assert_eq!(decided(&processing(), 0, 1), Some((Status::Failed, None)));
+    assert_eq!(decided(&tolerant, 1, 2), None);
+    assert_eq!(decided(&tolerant, 2, 2), Some((Status::Completed, Some(Outcome::Partial))));
+    assert_eq!(decided(&tolerant, 0, 3), Some((Status::Failed, None)));
+    let mut items = settled(4, 0);
+    items.counts.items_failed = 1;
+    let partial = decide(&processing(), &items, &Command::Settle(None), 20).expect("fine").expect("decided");
+    assert_eq!(partial.outcome, Some(Outcome::Partial), "a failed item");
+    assert_eq!(partial.history.last().and_then(|h| h.reason.as_deref()), Some("0 batches and 1 items failed"));
+}
+
+#[test]
+fn what_the_facts_decide_comes_before_what_somebody_wants() {
+    let no = |wanted| Err(Rejection::Contradiction { status: Status::Completed, wanted });
+    assert_eq!(decide(&processing(), &settled(4, 0), &Command::Cancel(None), 20), no(Status::Cancelled));
+    assert_eq!(decide(&processing(), &settled(4, 0), &Command::Fail(failure()), 20), no(Status::Failed));
+    let asked = next(&processing(), &Command::Cancel(None));
+    let confirmed = decide(&asked, &settled(4, 0), &Command::ConfirmCancel, 20).expect("fine").expect("decided");
+    assert_eq!(confirmed.status, Status::Completed);
+    let expired = decide(&asked, &settled(4, 0), &Command::Expire, 9_999_999).expect("fine").expect("decided");
+    assert_eq!(expired.status, Status::Completed);
+}
+
+#[test]
+fn a_cancel_is_asked_for_then_confirmed() {
+    let asked = next(&processing(), &Command::Cancel(Some("wrong file".into())));
+    assert_eq!(asked.cancel_requested.as_ref().map(|c| (c.at, c.reason.as_deref())), Some((at(10), Some("wrong file"))));
+    assert_eq!(decide(&asked, &Facts::default(), &Command::Cancel(None), 20), Ok(None), "asking twice is asking once");
+    let cancelled = next(&asked, &Command::ConfirmCancel);
+    assert_eq!((cancelled.status, cancelled.finished_at), (Status::Cancelled, Some(at(10))));
+    assert_eq!(cancelled.history.last().and_then(|h| h.reason.as_deref()), Some("wrong file"));
+    let failed = next(&asked, &Command::Fail(failure()));
+    assert_eq!(decide(&failed, &Facts::default(), &Command::ConfirmCancel, 20), Ok(None), "nothing is left to confirm");
+}
+
+#[test]
+fn time_decides_at_the_second_the_policy_says_and_not_before() {
+    let expired = |job: &Job, facts: &Facts, seconds| {
+        decide(job, facts, &Command::Expire, seconds).expect("no contradiction").map(|n| (n.status, n.failure.map(|f| f.code)))
+    };
+    let nothing = Facts::default();
+    let failed = |code: &str| Some((Status::Failed, Some(code.to_owned())));
+    assert_eq!(expired(&uploading(), &nothing, 3_599), None);
+    assert_eq!(expired(&uploading(), &nothing, 3_600), failed("upload-timeout"));
+    assert_eq!(expired(&uploaded(), &nothing, 10 + 43_199), None);
+    assert_eq!(expired(&uploaded(), &nothing, 10 + 43_200), failed("processing-timeout"));
+    let heard = Facts { last_at: Some(at(1_000)), ..settled(1, 0) };
+    assert_eq!(expired(&processing(), &heard, 1_000 + 43_199), None, "counted from what was heard last");
+    assert_eq!(expired(&processing(), &heard, 1_000 + 43_200), failed("processing-timeout"));
+    let asked = next(&processing(), &Command::Cancel(None));
+    assert_eq!(expired(&asked, &nothing, 10 + 29), None);
+    assert_eq!(expired(&asked, &nothing, 10 + 30), Some((Status::Cancelled, None)));
+    for over in &jobs()[3..] {
+        assert_eq!(expired(over, &settled(4, 0), 99_999_999), None);
+    }
+}
+
+#[test]
+fn the_sweeper_looks_in_time() {
+    assert_eq!(uploading().due_at(), Some(at(3_600)));
+    assert_eq!(uploaded().due_at(), Some(at(10 + 43_200)));
+    assert_eq!(processing().due_at(), Some(at(10 + 120)));
+    assert_eq!(next(&processing(), &Command::Cancel(None)).due_at(), Some(at(10 + 30)));
+    let [.., completed, failed, cancelled] = jobs();
+    for over in [completed, failed, cancelled] {
+        assert_eq!(over.due_at(), None);
+        assert_eq!(over.expires_at(), Some(at(10 + 90 * 86_400)));
+    }
+    assert_eq!(uploading().expires_at(), None);
+}
+
+#[test]
+fn a_failure_names_what_failed() {
+    let culprit = status_core::ItemError::new(BatchIndex::new(2).expect("small"), None, "llm-refused", "The model refused.");
+    let failed = decide(&processing(), &settled(0, 1), &Command::Settle(Some(culprit)), 20).expect("fine").expect("failed");
+    assert_eq!(failed.failure.map(|f| f.message).as_deref(), Some("1 batch of 4 failed. Batch 2: The model refused."));
+    let failed = decide(&processing(), &settled(0, 2), &Command::Settle(None), 20).expect("fine").expect("failed");
+    assert_eq!(failed.failure.map(|f| f.message).as_deref(), Some("2 batches of 4 failed."));
+}
