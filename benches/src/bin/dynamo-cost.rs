@@ -20,7 +20,8 @@ use clap::Parser;
 use futures::future::try_join_all;
 use serde::Serialize;
 use status_core::{
-    Actor, BatchIndex, BatchReport, Consistency, FileInfo, JobId, NewJob, OwnerId, Policy, StatusStore, Totals, Tracker,
+    Actor, BatchIndex, BatchReport, Consistency, FileInfo, JobId, NewJob, OwnerId, Policy, StatusStore,
+    Totals, Tracker,
 };
 use status_dynamo::{DynamoStore, Meter};
 
@@ -155,7 +156,8 @@ async fn measure(
                 tracker.begin_all(job, &indices).await?;
             }
             let took = Duration::from_millis(2_000 + mine[0] % 977);
-            let reports = indices.into_iter().map(|batch| BatchReport::completed(batch, 10, 0).took(took)).collect();
+            let reports =
+                indices.into_iter().map(|batch| BatchReport::completed(batch, 10, 0).took(took)).collect();
             tracker.record(job, reports).await?;
         }
     };
@@ -186,7 +188,12 @@ async fn measure(
         refused_writes: used.refused - before.refused,
         read_units_per_poll: poll,
         requests: used.requests - before.requests,
-        largest_item_bytes: sizes(client, table, job).await?.into_iter().map(|(_, size)| size).max().unwrap_or(0),
+        largest_item_bytes: sizes(client, table, job)
+            .await?
+            .into_iter()
+            .map(|(_, size)| size)
+            .max()
+            .unwrap_or(0),
         largest_open_chunk_bytes: usize::try_from(largest_open.load(Ordering::Relaxed))?,
         completed_decisions: ends,
         seconds: seconds.as_secs_f64(),
@@ -201,7 +208,8 @@ async fn watch_sizes(client: &Client, table: &str, job: JobId, largest: &AtomicU
         tokio::time::sleep(Duration::from_millis(500)).await;
         match sizes(client, table, job).await {
             Ok(sizes) => {
-                let open = sizes.into_iter().filter(|(sk, _)| sk.starts_with("chunk#")).map(|(_, size)| size as u64);
+                let open =
+                    sizes.into_iter().filter(|(sk, _)| sk.starts_with("chunk#")).map(|(_, size)| size as u64);
                 largest.fetch_max(open.max().unwrap_or(0), Ordering::Relaxed);
             }
             Err(error) => return error,
@@ -240,7 +248,12 @@ fn size(value: &AttributeValue) -> usize {
 }
 
 /// The floor: as many plain counters, spread over as many items as the store has chunks.
-async fn raw_updates(client: &Client, table: &str, arguments: &Arguments, name: &str) -> Result<Duration, Box<dyn Error>> {
+async fn raw_updates(
+    client: &Client,
+    table: &str,
+    arguments: &Arguments,
+    name: &str,
+) -> Result<Duration, Box<dyn Error>> {
     let updates = (deliveries(arguments).len() as u64).div_ceil(arguments.coalesce as u64);
     let next = AtomicU64::new(0);
     let worker = async || -> Result<(), Box<dyn Error>> {
@@ -250,7 +263,10 @@ async fn raw_updates(client: &Client, table: &str, arguments: &Arguments, name: 
                 return Ok(());
             }
             let sort = format!("chunk#{:05}", index * arguments.coalesce as u64 / 256);
-            let key = HashMap::from([("pk".into(), AttributeValue::S(name.into())), ("sk".into(), AttributeValue::S(sort))]);
+            let key = HashMap::from([
+                ("pk".into(), AttributeValue::S(name.into())),
+                ("sk".into(), AttributeValue::S(sort)),
+            ]);
             client
                 .update_item()
                 .table_name(table)

@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use status_core::{
-    Actor, BatchIndex, Command, Counts, Decision, Facts, Failure, FileInfo, Job, JobId, Outcome, OwnerId, Policy, Rejection, Stage,
-    Status, Timestamp, Tolerance, TooManyBatches, Totals, Verdict, clock, machine,
+    Actor, BatchIndex, Command, Counts, Decision, Facts, Failure, FileInfo, Job, JobId, Outcome, OwnerId,
+    Policy, Rejection, Stage, Status, Timestamp, Tolerance, TooManyBatches, Totals, Verdict, clock, machine,
 };
 
 const TOTALS: Totals = Totals { batches: 4, items: Some(40) };
 
 fn at(seconds: u64) -> Timestamp {
-    clock::after(Timestamp::from_millisecond(1_770_000_000_000).expect("a time"), Duration::from_secs(seconds))
+    clock::after(
+        Timestamp::from_millisecond(1_770_000_000_000).expect("a time"),
+        Duration::from_secs(seconds),
+    )
 }
 
 fn failure() -> Failure {
@@ -44,7 +47,8 @@ fn processing() -> Job {
 
 /// A job in each status.
 fn jobs() -> [Job; 6] {
-    let completed = decide(&processing(), &settled(4, 0), &Command::Settle(None), 10).expect("fine").expect("completed");
+    let completed =
+        decide(&processing(), &settled(4, 0), &Command::Settle(None), 10).expect("fine").expect("completed");
     let failed = next(&processing(), &Command::Fail(failure()));
     let cancelled = next(&uploaded(), &Command::Cancel(None));
     [uploading(), uploaded(), processing(), completed, failed, cancelled]
@@ -52,7 +56,11 @@ fn jobs() -> [Job; 6] {
 
 fn settled(completed: u64, failed: u64) -> Facts {
     let counts = Counts { completed, failed, items_processed: completed * 10, items_failed: failed * 10 };
-    Facts { counts, highest: BatchIndex::new((completed + failed).saturating_sub(1)).ok(), ..Facts::default() }
+    Facts {
+        counts,
+        highest: BatchIndex::new((completed + failed).saturating_sub(1)).ok(),
+        ..Facts::default()
+    }
 }
 
 #[test]
@@ -71,11 +79,23 @@ fn each_command_leads_where_the_table_says() {
     let none = |status| Err(Rejection::NoCancelRequest { status });
     let table: [(Command, Row); 7] = [
         (Command::FinishUpload, row([&yes_uploaded, &same, &same, &same, &no(Uploaded), &no(Uploaded)])),
-        (Command::Start(None), row([&yes_processing, &yes_processing, &same, &same, &no(Processing), &no(Processing)])),
-        (Command::Start(Some(TOTALS)), row([&yes_processing, &yes_processing, &same, &same, &no(Processing), &no(Processing)])),
+        (
+            Command::Start(None),
+            row([&yes_processing, &yes_processing, &same, &same, &no(Processing), &no(Processing)]),
+        ),
+        (
+            Command::Start(Some(TOTALS)),
+            row([&yes_processing, &yes_processing, &same, &same, &no(Processing), &no(Processing)]),
+        ),
         (Command::Settle(None), row([&same, &same, &same, &same, &same, &same])),
-        (Command::Cancel(None), row([&yes_cancelled, &yes_cancelled, &yes_processing, &no(Cancelled), &no(Cancelled), &same])),
-        (Command::Fail(failure()), row([&yes_failed, &yes_failed, &yes_failed, &no(Failed), &same, &no(Failed)])),
+        (
+            Command::Cancel(None),
+            row([&yes_cancelled, &yes_cancelled, &yes_processing, &no(Cancelled), &no(Cancelled), &same]),
+        ),
+        (
+            Command::Fail(failure()),
+            row([&yes_failed, &yes_failed, &yes_failed, &no(Failed), &same, &no(Failed)]),
+        ),
         (Command::ConfirmCancel, row([&none, &none, &none, &none, &none, &same])),
     ];
     for (command, expected) in table {
@@ -90,7 +110,12 @@ fn each_command_leads_where_the_table_says() {
 #[test]
 fn a_decision_grows_the_revision_keeps_time_and_is_told() {
     for job in jobs() {
-        for command in [Command::FinishUpload, Command::Start(None), Command::Cancel(Some("why".into())), Command::Fail(failure())] {
+        for command in [
+            Command::FinishUpload,
+            Command::Start(None),
+            Command::Cancel(Some("why".into())),
+            Command::Fail(failure()),
+        ] {
             // A clock that runs behind.
             let Ok(Some(next)) = decide(&job, &Facts::default(), &command, 5) else { continue };
             assert_eq!(next.revision, job.revision + 1);
@@ -113,9 +138,12 @@ fn starting_implies_the_upload() {
 
 #[test]
 fn upload_progress_is_kept_every_two_seconds_and_within_the_file() {
-    let first = decide(&uploading(), &Facts::default(), &Command::UploadProgress(100), 0).expect("fine").expect("kept at once");
+    let first = decide(&uploading(), &Facts::default(), &Command::UploadProgress(100), 0)
+        .expect("fine")
+        .expect("kept at once");
     assert_eq!(decide(&first, &Facts::default(), &Command::UploadProgress(200), 1), Ok(None));
-    let second = decide(&first, &Facts::default(), &Command::UploadProgress(5_000), 2).expect("fine").expect("kept");
+    let second =
+        decide(&first, &Facts::default(), &Command::UploadProgress(5_000), 2).expect("fine").expect("kept");
     assert_eq!(second.uploaded_bytes, 1_000, "no more than the file has");
     assert_eq!(decide(&second, &Facts::default(), &Command::UploadProgress(100), 9), Ok(None), "never back");
     assert_eq!(second.history.len(), 1, "a courtesy is no decision");
@@ -128,7 +156,8 @@ fn upload_progress_is_kept_every_two_seconds_and_within_the_file() {
 fn a_stage_is_kept_every_two_seconds_until_the_seal() {
     let started = next(&uploaded(), &Command::Start(None));
     let stage = |text: &str| Command::Stage(text.into());
-    let first = decide(&started, &Facts::default(), &stage("reading"), 10).expect("fine").expect("kept at once");
+    let first =
+        decide(&started, &Facts::default(), &stage("reading"), 10).expect("fine").expect("kept at once");
     assert_eq!(decide(&first, &Facts::default(), &stage("still reading"), 11), Ok(None));
     let second = decide(&first, &Facts::default(), &stage("still reading"), 12).expect("fine").expect("kept");
     assert_eq!(second.stage.as_deref(), Some("still reading"));
@@ -141,10 +170,19 @@ fn the_seal_is_set_once_and_covers_what_settled() {
     let started = next(&uploaded(), &Command::Start(None));
     let seal = |batches| Command::Start(Some(Totals { batches, items: None }));
     assert_eq!(decide(&processing(), &Facts::default(), &seal(4), 20), Ok(None));
-    assert_eq!(decide(&processing(), &Facts::default(), &seal(5), 20), Err(Rejection::TotalMismatch { sealed: 4, given: 5 }));
-    assert_eq!(decide(&jobs()[3], &settled(4, 0), &seal(5), 20), Err(Rejection::TotalMismatch { sealed: 4, given: 5 }));
+    assert_eq!(
+        decide(&processing(), &Facts::default(), &seal(5), 20),
+        Err(Rejection::TotalMismatch { sealed: 4, given: 5 })
+    );
+    assert_eq!(
+        decide(&jobs()[3], &settled(4, 0), &seal(5), 20),
+        Err(Rejection::TotalMismatch { sealed: 4, given: 5 })
+    );
     let seen = BatchIndex::new(3).expect("small");
-    assert_eq!(decide(&started, &settled(4, 0), &seal(3), 20), Err(Rejection::TotalTooSmall { given: 3, seen }));
+    assert_eq!(
+        decide(&started, &settled(4, 0), &seal(3), 20),
+        Err(Rejection::TotalTooSmall { given: 3, seen })
+    );
     let too_many = Rejection::TooManyBatches(TooManyBatches(10_000_000));
     assert_eq!(decide(&started, &Facts::default(), &seal(10_000_001), 20), Err(too_many));
     assert!(decide(&started, &Facts::default(), &seal(10_000_000), 20).is_ok());
@@ -159,7 +197,8 @@ fn the_facts_decide_when_all_is_settled_or_too_much_has_failed() {
     let mut tolerant = processing();
     tolerant.policy.tolerance = Tolerance::Batches(2);
     let decided = |job: &Job, completed, failed| {
-        let next = decide(job, &settled(completed, failed), &Command::Settle(None), 20).expect("no contradiction");
+        let next =
+            decide(job, &settled(completed, failed), &Command::Settle(None), 20).expect("no contradiction");
         next.map(|n| (n.status, n.outcome))
     };
     assert_eq!(decided(&processing(), 3, 0), None);
@@ -172,7 +211,10 @@ fn the_facts_decide_when_all_is_settled_or_too_much_has_failed() {
     items.counts.items_failed = 1;
     let partial = decide(&processing(), &items, &Command::Settle(None), 20).expect("fine").expect("decided");
     assert_eq!(partial.outcome, Some(Outcome::Partial), "a failed item");
-    assert_eq!(partial.history.last().and_then(|h| h.reason.as_deref()), Some("0 batches and 1 items failed"));
+    assert_eq!(
+        partial.history.last().and_then(|h| h.reason.as_deref()),
+        Some("0 batches and 1 items failed")
+    );
 }
 
 #[test]
@@ -181,28 +223,43 @@ fn what_the_facts_decide_comes_before_what_somebody_wants() {
     assert_eq!(decide(&processing(), &settled(4, 0), &Command::Cancel(None), 20), no(Status::Cancelled));
     assert_eq!(decide(&processing(), &settled(4, 0), &Command::Fail(failure()), 20), no(Status::Failed));
     let asked = next(&processing(), &Command::Cancel(None));
-    let confirmed = decide(&asked, &settled(4, 0), &Command::ConfirmCancel, 20).expect("fine").expect("decided");
+    let confirmed =
+        decide(&asked, &settled(4, 0), &Command::ConfirmCancel, 20).expect("fine").expect("decided");
     assert_eq!(confirmed.status, Status::Completed);
-    let expired = decide(&asked, &settled(4, 0), &Command::Expire, 9_999_999).expect("fine").expect("decided");
+    let expired =
+        decide(&asked, &settled(4, 0), &Command::Expire, 9_999_999).expect("fine").expect("decided");
     assert_eq!(expired.status, Status::Completed);
 }
 
 #[test]
 fn a_cancel_is_asked_for_then_confirmed() {
     let asked = next(&processing(), &Command::Cancel(Some("wrong file".into())));
-    assert_eq!(asked.cancel_requested.as_ref().map(|c| (c.at, c.reason.as_deref())), Some((at(10), Some("wrong file"))));
-    assert_eq!(decide(&asked, &Facts::default(), &Command::Cancel(None), 20), Ok(None), "asking twice is asking once");
+    assert_eq!(
+        asked.cancel_requested.as_ref().map(|c| (c.at, c.reason.as_deref())),
+        Some((at(10), Some("wrong file")))
+    );
+    assert_eq!(
+        decide(&asked, &Facts::default(), &Command::Cancel(None), 20),
+        Ok(None),
+        "asking twice is asking once"
+    );
     let cancelled = next(&asked, &Command::ConfirmCancel);
     assert_eq!((cancelled.status, cancelled.finished_at), (Status::Cancelled, Some(at(10))));
     assert_eq!(cancelled.history.last().and_then(|h| h.reason.as_deref()), Some("wrong file"));
     let failed = next(&asked, &Command::Fail(failure()));
-    assert_eq!(decide(&failed, &Facts::default(), &Command::ConfirmCancel, 20), Ok(None), "nothing is left to confirm");
+    assert_eq!(
+        decide(&failed, &Facts::default(), &Command::ConfirmCancel, 20),
+        Ok(None),
+        "nothing is left to confirm"
+    );
 }
 
 #[test]
 fn time_decides_at_the_second_the_policy_says_and_not_before() {
     let expired = |job: &Job, facts: &Facts, seconds| {
-        decide(job, facts, &Command::Expire, seconds).expect("no contradiction").map(|n| (n.status, n.failure.map(|f| f.code)))
+        decide(job, facts, &Command::Expire, seconds)
+            .expect("no contradiction")
+            .map(|n| (n.status, n.failure.map(|f| f.code)))
     };
     let nothing = Facts::default();
     let failed = |code: &str| Some((Status::Failed, Some(code.to_owned())));
@@ -237,9 +294,20 @@ fn the_sweeper_looks_in_time() {
 
 #[test]
 fn a_failure_names_what_failed() {
-    let culprit = status_core::ItemError::new(BatchIndex::new(2).expect("small"), None, "llm-refused", "The model refused.");
-    let failed = decide(&processing(), &settled(0, 1), &Command::Settle(Some(culprit)), 20).expect("fine").expect("failed");
-    assert_eq!(failed.failure.map(|f| f.message).as_deref(), Some("1 batch of 4 failed. Batch 2: The model refused."));
-    let failed = decide(&processing(), &settled(0, 2), &Command::Settle(None), 20).expect("fine").expect("failed");
+    let culprit = status_core::ItemError::new(
+        BatchIndex::new(2).expect("small"),
+        None,
+        "llm-refused",
+        "The model refused.",
+    );
+    let failed = decide(&processing(), &settled(0, 1), &Command::Settle(Some(culprit)), 20)
+        .expect("fine")
+        .expect("failed");
+    assert_eq!(
+        failed.failure.map(|f| f.message).as_deref(),
+        Some("1 batch of 4 failed. Batch 2: The model refused.")
+    );
+    let failed =
+        decide(&processing(), &settled(0, 2), &Command::Settle(None), 20).expect("fine").expect("failed");
     assert_eq!(failed.failure.map(|f| f.message).as_deref(), Some("2 batches of 4 failed."));
 }

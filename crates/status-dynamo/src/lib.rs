@@ -518,7 +518,7 @@ impl DynamoStore {
             Err(error)
                 if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) =>
             {
-                self.refused()
+                self.refused();
             }
             Err(error) => return Err(failed("UpdateItem", format!("job {}", job.id), error)),
         }
@@ -543,7 +543,7 @@ impl DynamoStore {
             Err(error)
                 if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) =>
             {
-                self.refused()
+                self.refused();
             }
             Err(error) => return Err(failed("UpdateItem", format!("job {}", job.id), error)),
         }

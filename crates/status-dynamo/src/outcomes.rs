@@ -86,7 +86,7 @@ impl DynamoStore {
             match effect {
                 Some(Effect::Corrected) => self.replace_errors(id, report).await?,
                 Some(Effect::Duplicate) if kept.contains(&report.batch) => {
-                    self.forget_errors(id, report.batch).await?
+                    self.forget_errors(id, report.batch).await?;
                 }
                 _ => {}
             }
@@ -242,7 +242,7 @@ impl DynamoStore {
         match compacting.send().await {
             Ok(done) => self.wrote(done.consumed_capacity.as_ref()),
             Err(error) => {
-                tracing::debug!(job = %id, chunk = chunk.number, %error, "a full chunk was not compacted")
+                tracing::debug!(job = %id, chunk = chunk.number, %error, "a full chunk was not compacted");
             }
         }
     }

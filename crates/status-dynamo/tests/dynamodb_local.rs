@@ -8,7 +8,8 @@ use status_core::Clock;
 use status_dynamo::DynamoStore;
 
 async fn local(clock: Arc<dyn Clock>) -> Arc<DynamoStore> {
-    let endpoint = env::var("DYNAMODB_LOCAL_URL").expect("DYNAMODB_LOCAL_URL names a server: run `cargo xtask test`");
+    let endpoint =
+        env::var("DYNAMODB_LOCAL_URL").expect("DYNAMODB_LOCAL_URL names a server: run `cargo xtask test`");
     common::table(&endpoint, clock).await
 }
 

@@ -1,6 +1,6 @@
 //! The command line and the environment: each flag is also `STATUS_` and its name in capitals.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
 
@@ -13,8 +13,15 @@ pub struct Config {
     #[arg(long, env = "STATUS_LISTEN", default_value = "127.0.0.1:3000")]
     pub listen: SocketAddr,
     /// Where the status of jobs and the leads are kept.
-    #[arg(long, env = "STATUS_STORE", value_enum, default_value_t = Store::Memory)]
-    pub store: Store,
+    #[arg(long, env = "STATUS_STORE", value_enum, default_value_t = StoreKind::Memory)]
+    pub store: StoreKind,
+    /// The DynamoDB table of the jobs; the leads are in one with `-leads` after its name.
+    #[arg(long, env = "STATUS_TABLE", required_if_eq("store", "dynamodb"))]
+    pub table: Option<String>,
+    /// Keeps everything in this folder, on an embedded engine that speaks the DynamoDB API; after a crash, a restart finishes
+    /// what was unfinished.
+    #[arg(long, env = "STATUS_DATA", conflicts_with_all = ["store", "table"])]
+    pub data: Option<PathBuf>,
     /// What turns rows into leads.
     #[arg(long, env = "STATUS_NORMALISER", value_enum, default_value_t = NormaliserKind::Rules)]
     pub normaliser: NormaliserKind,
@@ -40,9 +47,11 @@ pub struct Config {
 
 /// Where the status of jobs is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub enum Store {
+pub enum StoreKind {
     /// In this process; gone when it ends.
     Memory,
+    /// In DynamoDB, found by the AWS SDK's own means (`AWS_ENDPOINT_URL`, `AWS_REGION`, credentials).
+    Dynamodb,
 }
 
 /// What turns rows into leads.

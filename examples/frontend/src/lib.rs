@@ -1,6 +1,7 @@
 //! The CRM import as a running program: the page, the interface, and, in memory, the pipeline: the very code of the two
 //! Lambdas.
 
+mod backend;
 mod config;
 mod leads_page;
 mod owner;
@@ -8,22 +9,22 @@ mod page;
 mod pipeline;
 mod uploads;
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use ::leads::{LeadTable, MemoryLeads, Normaliser, Rules};
+use ::leads::{LeadTable, Normaliser, Rules};
 use axum::{
     Router, middleware,
     routing::{get, put},
 };
 use caller::Caller;
 use splitter::Splitter;
-use status_core::{Policy, SystemClock, Tracker};
+use status_core::{BoxError, Policy, Tracker};
 use status_http::Api;
-use status_memory::MemoryStore;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use config::{Config, NormaliserKind, Store};
+use backend::Backend;
+pub use config::{Config, NormaliserKind, StoreKind};
 use owner::Visitor;
 use pipeline::{Delayed, Pipeline};
 use uploads::Uploads;
@@ -60,6 +61,17 @@ pub enum StartError {
     /// There is no room for uploads.
     #[error("cannot create a folder for uploads")]
     Uploads(#[source] std::io::Error),
+    /// The folder for data cannot be used.
+    #[error("cannot keep data in {folder}")]
+    Data {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system or the engine says.
+        source: std::io::Error,
+    },
+    /// The tables cannot be created or reached.
+    #[error("cannot use the DynamoDB tables")]
+    Tables(#[source] BoxError),
 }
 
 /// What the handlers share.
@@ -83,9 +95,9 @@ impl Frontend {
         policy.stall_after = config.stall_after;
         policy.retention = config.retention;
         policy.track_starts = true;
-        let store = Arc::new(MemoryStore::new(10_000, Arc::new(SystemClock)));
+        let Backend { store, leads, uploads } = Backend::open(config).await?;
+        let uploads = Arc::new(uploads);
         let tracker = Tracker::new(store).with_policy(policy).with_noun("Leads");
-        let leads: Arc<dyn LeadTable> = Arc::new(MemoryLeads::default());
         let normaliser: Arc<dyn Normaliser> = Arc::new(Delayed::new(Rules, config.batch_delay));
         let caller = Caller::new(tracker.clone(), normaliser, leads.clone(), MAX_RECEIVES);
         let (queue, deliveries) = pipeline::queue();
@@ -96,8 +108,7 @@ impl Frontend {
             tasks.spawn(pipeline::work(caller.clone(), deliveries.clone(), shutdown.clone()));
         }
         tasks.spawn(sweep(tracker.clone(), shutdown.clone()));
-        let uploads =
-            Arc::new(Uploads::in_temporary_folder(config.max_upload_bytes).map_err(StartError::Uploads)?);
+        uploads.resume(&tracker, &pipeline).await.map_err(StartError::Uploads)?;
         let api = Api::new(tracker.clone(), uploads.clone())
             .with_max_upload_bytes(config.max_upload_bytes)
             .with_shutdown(shutdown.clone());

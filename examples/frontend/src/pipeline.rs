@@ -4,7 +4,9 @@ use std::{io::ErrorKind, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use caller::{Caller, Delivery, Handled};
+use futures::StreamExt;
 use leads::{BatchMessage, NormaliseError, Normalised, Normaliser, RawLead, read::ReadError};
+
 use splitter::{BatchQueue, QueueError, SplitError, Splitter};
 use status_core::{Actor, Failure, JobId, Stage};
 use tokio::sync::{Mutex, Semaphore, mpsc};
@@ -57,13 +59,19 @@ impl Pipeline {
         Self { splitter, slots: Arc::new(Semaphore::new(SPLITTERS)), tasks, shutdown }
     }
 
-    /// Splits the file of `job` in the background, then removes it.
+    /// Splits the file of `job` in the background. The file is kept until the job is over: should this process end before, the
+    /// next one splits it again.
     pub(crate) fn split(&self, job: JobId, file_name: String, path: PathBuf) {
         let this = self.clone();
         self.tasks.spawn(async move {
             let splitting = async {
-                let _slot = this.slots.acquire().await;
+                let slot = this.slots.acquire().await;
                 this.split_with_retries(job, &file_name, &path).await;
+                drop(slot);
+                match this.splitter.tracker().watch(job).await {
+                    Ok(snapshots) => snapshots.for_each(|_| async {}).await,
+                    Err(error) => tracing::warn!(%job, %error, "a job could not be watched to its end"),
+                }
                 if let Err(error) = tokio::fs::remove_file(&path).await {
                     tracing::warn!(%job, %error, "an upload could not be removed");
                 }

@@ -1,6 +1,6 @@
 //! Uploads to the process itself: the bytes go to a temporary file, named by the job and by nothing a user typed.
 
-use std::path::PathBuf;
+use std::path::{Path as FsPath, PathBuf};
 
 use async_trait::async_trait;
 use axum::{
@@ -10,25 +10,53 @@ use axum::{
     http::StatusCode,
 };
 use futures::TryStreamExt;
-use status_core::{FileInfo, JobId, Snapshot, Status};
+use status_core::{FileInfo, JobId, Snapshot, Status, Tracker};
 use status_http::{BoxError, Problem, UploadTicket};
 use tokio::{fs, io::AsyncWriteExt};
 
-use crate::{State, owner::Visitor};
+use crate::{State, owner::Visitor, pipeline::Pipeline};
 
 /// A folder of files by job.
 #[derive(Debug)]
 pub(crate) struct Uploads {
     folder: PathBuf,
     max_bytes: u64,
-    /// Removes the folder when the process ends.
-    _temporary: tempfile::TempDir,
+    /// Removes the folder when the process ends, if it is a temporary one.
+    _temporary: Option<tempfile::TempDir>,
 }
 
 impl Uploads {
     pub(crate) fn in_temporary_folder(max_bytes: u64) -> std::io::Result<Self> {
         let temporary = tempfile::Builder::new().prefix("leads-").tempdir()?;
-        Ok(Self { folder: temporary.path().to_owned(), max_bytes, _temporary: temporary })
+        Ok(Self { folder: temporary.path().to_owned(), max_bytes, _temporary: Some(temporary) })
+    }
+
+    /// Files in a folder that outlives the process.
+    pub(crate) fn in_folder(folder: &FsPath, max_bytes: u64) -> std::io::Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        Ok(Self { folder: folder.to_owned(), max_bytes, _temporary: None })
+    }
+
+    /// Splits again what was not through when the process before this one ended: whatever has settled is not worked on twice.
+    /// Removes what nobody needs any more, half-written files included.
+    pub(crate) async fn resume(&self, tracker: &Tracker, pipeline: &Pipeline) -> std::io::Result<()> {
+        for entry in std::fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            let id =
+                path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<JobId>().ok());
+            let job = match id {
+                Some(id) => tracker.snapshot(id).await.ok().filter(|job| !job.status.is_terminal()),
+                None => None,
+            };
+            match job {
+                Some(job) => {
+                    tracing::info!(job = %job.id, "going on with a job that was unfinished");
+                    pipeline.split(job.id, job.file.name, path);
+                }
+                None => std::fs::remove_file(path)?,
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn path(&self, job: JobId) -> PathBuf {

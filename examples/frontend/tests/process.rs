@@ -80,6 +80,55 @@ fn sigterm_during_processing_ends_streams_and_exits_cleanly_in_time() {
     assert!(TcpStream::connect(&running.address).is_err(), "nothing is accepted any more");
 }
 
+/// The JSON number after `"name":` that comes after `"within":`.
+fn number(text: &str, within: &str, name: &str) -> u64 {
+    let text = &text[text.find(&format!("\"{within}\":")).unwrap_or_else(|| panic!("{within} in {text}"))..];
+    let text = text.split_once(&format!("\"{name}\":")).expect("the name").1;
+    text.chars().take_while(char::is_ascii_digit).collect::<String>().parse().expect("a number")
+}
+
+#[test]
+fn killed_ten_times_a_job_in_a_folder_is_finished_and_each_batch_counted_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let flags = ["--data", folder.path().to_str().expect("UTF-8"), "--batch-delay", "2ms", "--workers", "8"];
+    let mut running = Running::start(&flags);
+    let body = r#"{"file_name":"a.csv","size":400000,"content_type":"text/csv"}"#;
+    let created = answer(&mut running.request("POST /jobs", body));
+    let (job, cookie) = (header(&created, "location:"), header(&created, "set-cookie:"));
+    let with_cookie = |head: &str| head.to_owned() + " HTTP/1.1\r\nCookie: " + &cookie + "\r\nX-Rest:";
+    let csv: String = (0..20_000).map(|n| format!("Ann,Bee {n},ann{n}@example.com\n")).collect();
+    let csv = format!("First Name,Last Name,Email\n{csv}");
+    let upload = with_cookie(&format!("PUT {}", job.replace("/jobs/", "/uploads/")));
+    assert!(answer(&mut running.request(&upload, &csv)).starts_with("HTTP/1.1 200"));
+    let look = |running: &Running, path: &str| {
+        answer(&mut running.request(&with_cookie(&format!("GET {path}")), ""))
+    };
+    let mut completed = 0;
+    for round in 0..10_u64 {
+        std::thread::sleep(Duration::from_millis(250 + round * 37 % 150));
+        running.signal("-KILL");
+        let _ = running.child.wait();
+        running = Running::start(&flags);
+        let now = number(&look(&running, &job), "batches", "completed");
+        assert!(now >= completed, "what was counted stays counted");
+        completed = now;
+    }
+    assert!((1..2_000).contains(&completed), "it was killed in the middle: {completed}");
+    let begun = Instant::now();
+    let last = loop {
+        let snapshot = look(&running, &job);
+        if !snapshot.contains("\"status\":\"processing\"") {
+            break snapshot;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(120), "{snapshot}");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert!(last.contains("\"status\":\"completed\""), "{last}");
+    assert_eq!((number(&last, "batches", "completed"), number(&last, "items", "processed")), (2_000, 20_000));
+    let leads = look(&running, "/leads?per_page=1");
+    assert!(leads.contains("\"total\":20000,"), "every lead is there once: {leads}");
+}
+
 #[test]
 fn what_cannot_be_used_is_said_and_exits_with_failure() {
     let run = |flags: &[&str]| {

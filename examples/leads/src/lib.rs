@@ -10,4 +10,4 @@ mod table;
 pub use lead::{Field, Lead};
 pub use message::{BatchMessage, Columns, RawLead};
 pub use normalise::{NormaliseError, Normalised, Normaliser, Rules};
-pub use table::{LeadPage, LeadQuery, LeadTable, MemoryLeads, Sort, StoredLead, TableError};
+pub use table::{DynamoLeads, LeadPage, LeadQuery, LeadTable, MemoryLeads, Sort, StoredLead, TableError};

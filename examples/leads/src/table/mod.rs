@@ -1,5 +1,6 @@
 //! Where leads end up: a table by owner, in which a second import of the same lead updates the first.
 
+mod dynamo;
 mod memory;
 
 use async_trait::async_trait;
@@ -8,6 +9,7 @@ use status_core::{JobId, OwnerId, Timestamp};
 
 use crate::{Field, Lead};
 
+pub use dynamo::DynamoLeads;
 pub use memory::MemoryLeads;
 
 /// The leads of all owners.
