@@ -1,5 +1,8 @@
 //! The project's own commands. See `cargo xtask --help`.
 
+mod eta;
+mod tools;
+
 use std::{
     env,
     path::{Path, PathBuf},
@@ -8,13 +11,16 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
+use crate::tools::DynamoDbLocal;
+
 /// The project's own commands.
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
 enum Xtask {
-    /// Everything: formatting, lints, unit, property, conformance, Lambda end-to-end and browser tests.
-    #[command(subcommand_required = false)]
+    /// Everything: formatting, lints, unit, property, conformance and end-to-end tests, and the estimate's figures.
     Test(Test),
+    /// The estimate's figures on both sets of the kit, beside what they are to be.
+    Eta,
 }
 
 #[derive(Parser)]
@@ -25,32 +31,52 @@ struct Test {
 
 #[derive(Clone, Copy, Subcommand)]
 enum Part {
-    /// Formatting and lints only.
+    /// Formatting, lints and documentation only.
     Lint,
     /// What needs nothing but cargo.
     Cargo,
 }
 
 fn main() -> ExitCode {
-    let Xtask::Test(test) = Xtask::parse();
-    let passed = match test.part {
-        Some(Part::Lint) => lint(),
-        Some(Part::Cargo) => tests(),
-        None => lint() && tests(),
+    let passed = match Xtask::parse() {
+        Xtask::Test(Test { part: Some(Part::Lint) }) => lint(),
+        Xtask::Test(Test { part: Some(Part::Cargo) }) => run("tests", &mut cargo(&TESTS)),
+        Xtask::Test(Test { part: None }) => lint() && tests() && eta::check(),
+        Xtask::Eta => eta::check(),
     };
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+const TESTS: [&str; 5] = ["test", "--release", "--workspace", "--features", "status-core/mock"];
+
 fn lint() -> bool {
     let clippy = ["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"];
     let docs = ["doc", "--release", "--workspace", "--no-deps"];
-    run("formatting", cargo(&["fmt", "--all", "--check"]))
-        && run("lints", cargo(&clippy))
+    run("formatting", &mut cargo(&["fmt", "--all", "--check"]))
+        && run("lints", &mut cargo(&clippy))
         && run("documentation", cargo(&docs).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
+/// Every test; those against AWS's own engine if it can be had.
 fn tests() -> bool {
-    run("tests", cargo(&["test", "--release", "--workspace", "--features", "status-core/mock"]))
+    match DynamoDbLocal::start() {
+        Ok(server) => {
+            let mut command = cargo(&TESTS);
+            command.args(["--features", "status-dynamo/dynamodb-local"]);
+            run("tests", command.env("DYNAMODB_LOCAL_URL", server.url()))
+        }
+        Err(why) => skipped("the tests against DynamoDB Local", &why) && run("tests", &mut cargo(&TESTS)),
+    }
+}
+
+/// Says what is skipped, and why; that fails where `CI` is set.
+fn skipped(what: &str, why: &str) -> bool {
+    println!("\n── skipped: {what}: {why}");
+    let allowed = env::var_os("CI").is_none();
+    if !allowed {
+        eprintln!("── nothing may be skipped where CI is set");
+    }
+    allowed
 }
 
 fn cargo(arguments: &[&str]) -> Command {
@@ -63,10 +89,8 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is in the workspace").to_owned()
 }
 
-fn run(what: &str, command: impl std::borrow::BorrowMut<Command>) -> bool {
-    let mut command = command;
-    let command = command.borrow_mut();
-    println!("\n── {what}: {command:?}");
+fn run(what: &str, command: &mut Command) -> bool {
+    println!("\n── {what}: {}", shown(command));
     match command.status() {
         Ok(status) if status.success() => true,
         Ok(status) => {
@@ -78,4 +102,9 @@ fn run(what: &str, command: impl std::borrow::BorrowMut<Command>) -> bool {
             false
         }
     }
+}
+
+fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }

@@ -69,9 +69,11 @@ fn replay<'a>(name: &'a str, rows: &[Row], with_starts: bool) -> Result<Vec<Pred
     let job = JobId::from_parts(origin, 0);
     let at = |ms| clock::after(origin, Duration::from_millis(ms));
     // Start and end of every batch: what is in flight at a poll has started and not ended.
-    let spans: Vec<_> = rows.iter().filter(|row| row.event == "done").map(|row| {
-        (row.t_ms.saturating_sub(row.duration_ms.unwrap_or(0)), row.t_ms)
-    }).collect();
+    let spans: Vec<_> = rows
+        .iter()
+        .filter(|row| row.event == "done")
+        .map(|row| (row.t_ms.saturating_sub(row.duration_ms.unwrap_or(0)), row.t_ms))
+        .collect();
     let (mut facts, mut totals) = (Facts::default(), (None, None));
     let mut predictions = Vec::new();
     for row in rows {
@@ -100,7 +102,9 @@ fn replay<'a>(name: &'a str, rows: &[Row], with_starts: bool) -> Result<Vec<Pred
                     in_flight: with_starts.then_some(in_flight),
                 };
                 let remaining = estimate::remaining(&work);
-                let ms = |of: fn(&estimate::Remaining) -> Duration| remaining.as_ref().map(|r| of(r).as_millis() as u64);
+                let ms = |of: fn(&estimate::Remaining) -> Duration| {
+                    remaining.as_ref().map(|r| of(r).as_millis() as u64)
+                };
                 predictions.push(Prediction {
                     trace: name,
                     t_ms: row.t_ms,

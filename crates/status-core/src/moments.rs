@@ -5,9 +5,10 @@
 //! convert to any other when read.
 //!
 //! # Range
-//! DynamoDB keeps 38 significant digits and refuses more. With times up to [`MAX_MS`] (about 34 years) and
-//! [`BatchIndex::MAX`](crate::BatchIndex::MAX) batches every sum stays below 10³⁸: the largest is Σd² with
-//! (10¹²)² · 10⁷ = 10³¹. What is beyond saturates, so that no outlier makes a write fail.
+//! DynamoDB keeps 38 significant digits and refuses more. With batches that take up to [`MAX_MS`] (about 34 years), finish within
+//! 30 days of the job's creation (in units of 100 ms), and [`BatchIndex::MAX`](crate::BatchIndex::MAX) of them, every sum stays
+//! below 10³⁸: the largest is Σt⁴ with (2.6 · 10⁷)⁴ · 10⁷ = 4.5 · 10³⁶. What is beyond saturates, so that no outlier makes a write
+//! fail.
 
 use std::time::Duration;
 
@@ -15,6 +16,10 @@ use crate::{BatchOutcome, BatchReport, JobId, Timestamp};
 
 /// The longest time that is told apart, in milliseconds.
 pub const MAX_MS: u64 = 1_000_000_000_000;
+/// The unit of the times at which batches finish, in milliseconds.
+pub(crate) const TICK_MS: u64 = 100;
+/// The latest such time that is told apart: 30 days after the job's creation.
+const MAX_TICKS: u64 = 30 * 86_400 * 1_000 / TICK_MS;
 /// The largest number of items of a batch that is told apart.
 const MAX_ITEMS: u64 = 1_000_000_000_000;
 
@@ -22,7 +27,8 @@ const MAX_ITEMS: u64 = 1_000_000_000_000;
 macro_rules! sums {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),* $(,)?) => {
         /// The sums of the record. ln is in thousandths of a nat; times are in milliseconds, d: how long a batch took,
-        /// t: when it finished, x: how many items it has.
+        /// t: when it finished (in units
+        /// of 100 ms), x: how many items it has.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub enum Sum { $($(#[$doc])* $variant),* }
 
@@ -61,10 +67,14 @@ sums! {
     Time = "t",
     /// Σt²
     TimeSquared = "u",
+    /// Σt³
+    TimeCubed = "x",
+    /// Σt⁴
+    TimeFourth = "k",
     /// Σ t · ln d
     TimeLnDuration = "v",
-    /// Σ t · ln x
-    TimeLnItems = "y",
+    /// Σ t² · ln d
+    TimeSquaredLnDuration = "y",
 }
 
 const SUMS: usize = Sum::ALL.len();
@@ -85,7 +95,7 @@ impl Moments {
     /// One batch of `items` items that took `took` and finished `finished_ms` after the job's creation.
     pub fn sample(finished_ms: u64, took: Duration, items: u64) -> Self {
         let d = u64::try_from(took.as_millis()).unwrap_or(MAX_MS).clamp(1, MAX_MS);
-        let t = i128::from(finished_ms.min(MAX_MS));
+        let t = i128::from((finished_ms / TICK_MS).min(MAX_TICKS));
         let x = items.min(MAX_ITEMS);
         let (ln_d, ln_x) = (milli_ln(d), milli_ln(x));
         let d = i128::from(d);
@@ -102,8 +112,10 @@ impl Moments {
             (Sum::LnDurationLnItems, ln_d * ln_x),
             (Sum::Time, t),
             (Sum::TimeSquared, t * t),
+            (Sum::TimeCubed, t * t * t),
+            (Sum::TimeFourth, t * t * t * t),
             (Sum::TimeLnDuration, t * ln_d),
-            (Sum::TimeLnItems, t * ln_x),
+            (Sum::TimeSquaredLnDuration, t * t * ln_d),
         ] {
             sums.set(sum, value);
         }

