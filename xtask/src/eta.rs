@@ -57,7 +57,9 @@ pub(crate) fn check() -> bool {
         return false;
     }
     println!("{:28}{:>16}{:>16}{:>14}{:>22}{:>8}", "", "err", "log", "travel", "coverage", "width");
-    SETS.iter().map(measure).fold(true, |all, passed| all && passed)
+    // All are printed, also after one that fails.
+    let passed: Vec<_> = SETS.iter().map(measure).collect();
+    passed.into_iter().all(|passed| passed)
 }
 
 fn measure(set: &Set) -> bool {

@@ -157,7 +157,7 @@ async fn run(Arguments { global, command }: &Arguments) -> Result<ExitCode, Box<
             print.errors(&tracker.errors(*id, &page).await?)?;
         }
         Command::Missing { id, from, limit } => {
-            print.missing(&tracker.unsettled(*id, *from, *limit).await?)?
+            print.missing(&tracker.unsettled(*id, *from, *limit).await?)?;
         }
         Command::Sweep => {
             let swept = tracker.sweep().await?;

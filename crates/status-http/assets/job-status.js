@@ -296,10 +296,10 @@ class JobStatus extends HTMLElement {
     $.cancel.onclick = () => this.cancel();
     $.dismiss.onclick = () => this.dismiss();
     for (const name of ['mouseenter', 'focusin', 'mouseleave', 'focusout']) $.box.addEventListener(name, () => this.#arm());
-    this.hidden = true;
   }
 
   connectedCallback() {
+    this.hidden = !this.#seen.snapshot;
     this.#start();
   }
 
