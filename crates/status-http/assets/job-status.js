@@ -19,7 +19,7 @@ const messages = {
     failedItems: (n) => `${n} failed`,
     empty: 'There was nothing to process.',
     unprocessed: (n) => `${n} not processed`,
-    reached: (done, total) => `Stopped after ${done} of ${total} batches.`,
+    reached: (done, total) => `Stopped after ${done} of ${total} batches`,
     at: { upload: 'While uploading', split: 'While reading the file', process: 'While processing' },
     retry: 'Uploading the file again may help.',
     errors: 'Download failed rows',
@@ -51,7 +51,7 @@ const messages = {
     failedItems: (n) => `${n} fehlgeschlagen`,
     empty: 'Es gab nichts zu verarbeiten.',
     unprocessed: (n) => `${n} nicht verarbeitet`,
-    reached: (done, total) => `Angehalten nach ${done} von ${total} Stapeln.`,
+    reached: (done, total) => `Angehalten nach ${done} von ${total} Stapeln`,
     at: { upload: 'Beim Hochladen', split: 'Beim Lesen der Datei', process: 'Bei der Verarbeitung' },
     retry: 'Erneutes Hochladen kann helfen.',
     errors: 'Fehlgeschlagene Zeilen herunterladen',
@@ -482,7 +482,7 @@ class JobStatus extends HTMLElement {
     if (terminal(s)) {
       if (s.outcome === 'empty') return { share: 1, detail: [words.empty] };
       if (s.status !== 'completed' && batches.total) done.push(words.reached(number(batches.completed), number(batches.total)));
-      if (s.started_at) done.push(words.processed(number(items.processed), noun));
+      if (items.processed || batches.total) done.push(words.processed(number(items.processed), noun));
       if (items.failed) done.push(words.failedItems(number(items.failed)));
       const rest = items.total == null ? 0 : items.total - items.processed - items.failed;
       if (rest > 0) done.push(words.unprocessed(number(rest)));

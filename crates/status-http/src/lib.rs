@@ -1,4 +1,4 @@
-//! Jobs over HTTP: an [axum](axum) router over any [`StatusStore`](status_core::StatusStore), mounted at any prefix.
+//! Jobs over HTTP: an [axum] router over any [`StatusStore`](status_core::StatusStore), mounted at any prefix.
 //!
 //! Every job belongs to the caller that created it; who is calling is told by an extractor of the embedder's. For
 //! anyone else a job does not exist (404). Errors are `application/problem+json` (RFC 9457) and tell nothing internal.

@@ -181,7 +181,11 @@ async function upload(file) {
   };
   request.onload = () => {
     uploads.delete(src);
-    if (request.status < 300) return fetch(src + '/uploaded', { method: 'POST' }).catch(() => {});
+    if (request.status < 300) {
+      // A storage of its own cannot tell the server by itself.
+      const elsewhere = new URL(target.url, location).origin !== location.origin;
+      return elsewhere && fetch(src + '/uploaded', { method: 'POST' }).catch(() => {});
+    }
     let detail = 'the upload was refused.';
     try {
       detail = JSON.parse(request.responseText).detail ?? detail;
