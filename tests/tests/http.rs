@@ -316,6 +316,12 @@ async fn bad_requests_are_told_what_is_wrong() {
         let refused = visitor.request(Method::GET, path).send().await.expect("answered");
         assert_eq!(refused.status(), StatusCode::BAD_REQUEST, "{path}");
     }
+    assert_eq!(
+        visitor.get("/jobs?status=&limit=&cursor=").await["jobs"],
+        json!([]),
+        "empty fields are absent ones"
+    );
+    assert_eq!(visitor.get("/leads?page=&per_page=&sort=&q=").await["total"], 0);
     let huge =
         visitor.request(Method::POST, "/jobs").body(vec![b' '; 100_000]).send().await.expect("answered");
     assert!(huge.status().is_client_error());

@@ -36,8 +36,10 @@ impl Chunk {
         }
         let count = |name: &str| match item.get(name) {
             None => Ok(0),
-            Some(_) => {
-                attribute::number::<u64>(item, name).ok_or_else(|| corrupt(&format!("{name} is no count")))
+            Some(value) => {
+                let count =
+                    value.as_n().ok().and_then(|n| attribute::whole(n)).and_then(|n| u64::try_from(n).ok());
+                count.ok_or_else(|| corrupt(&format!("{name} is no count")))
             }
         };
         let failed = Bits::decode(item.get("f")).ok_or_else(|| corrupt("f is no set of batches"))?;
@@ -54,8 +56,9 @@ impl Chunk {
         facts.counts.items_failed = count("ix")?;
         for sum in Sum::ALL {
             if let Some(value) = item.get(sum.name()) {
-                let value = value.as_n().ok().and_then(|n| n.parse().ok());
-                facts.moments.set(*sum, value.ok_or_else(|| corrupt("a sum is no whole number"))?);
+                let whole = value.as_n().ok().and_then(|n| attribute::whole(n));
+                let why = || corrupt(&format!("the sum {} is no whole number: {value:?}", sum.name()));
+                facts.moments.set(*sum, whole.ok_or_else(why)?);
             }
         }
         let at = |ms: i64| Timestamp::from_millisecond(ms).map_err(|_| corrupt("a time is out of range"));

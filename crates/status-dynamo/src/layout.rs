@@ -152,4 +152,40 @@ pub mod attribute {
     pub fn number<T: FromStr>(item: &Item, name: &str) -> Option<T> {
         item.get(name)?.as_n().ok()?.parse().ok()
     }
+
+    /// A whole number as servers write it: large round ones come as `6.25E+24`.
+    pub fn whole(text: &str) -> Option<i128> {
+        let Some((mantissa, exponent)) = text.split_once(['E', 'e']) else { return text.parse().ok() };
+        let exponent: u32 = exponent.strip_prefix('+').unwrap_or(exponent).parse().ok()?;
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let shift = exponent.checked_sub(u32::try_from(fraction.len()).ok()?)?;
+        format!("{whole}{fraction}").parse::<i128>().ok()?.checked_mul(10_i128.checked_pow(shift)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::attribute::whole;
+
+    #[test]
+    fn whole_numbers_are_read_however_they_are_written() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("-12", Some(-12)),
+            ("6.25E+24", Some(6_250_000_000_000_000_000_000_000)),
+            ("1E+3", Some(1_000)),
+            ("-2.5e1", Some(-25)),
+            (
+                "99999999999999999999999999999999999999",
+                Some(99_999_999_999_999_999_999_999_999_999_999_999_999),
+            ),
+            ("1.5", None),
+            ("1.25E+1", None),
+            ("1E-3", None),
+            ("1E+99", None),
+            ("many", None),
+        ] {
+            assert_eq!(whole(text), expected, "{text}");
+        }
+    }
 }

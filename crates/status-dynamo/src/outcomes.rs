@@ -341,8 +341,8 @@ impl Expression {
             update += &format!(" ADD {}", adds.join(", "));
         }
         if !corrected_set.is_empty() {
-            update += " DELETE f :x";
-            values.insert(":x".into(), AttributeValue::Ns(corrected_set));
+            update += " DELETE f :corrected";
+            values.insert(":corrected".into(), AttributeValue::Ns(corrected_set));
         }
         conditions.push(if compacted { "attribute_exists(z)" } else { "attribute_not_exists(z)" }.into());
         conditions.push("(attribute_not_exists(cap) OR cap > :max)".into());

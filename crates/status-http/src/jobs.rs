@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::{
     Json,
     body::Body,
-    extract::{FromRequest, FromRequestParts, OriginalUri, Path, Query, Request, State},
+    extract::{FromRequest, FromRequestParts, OriginalUri, Path, Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -16,7 +16,7 @@ use status_core::{
     Status,
 };
 
-use crate::{Api, Caller, Problem, UploadTicket, events::next_change};
+use crate::{Api, Caller, Problem, QueryString, UploadTicket, events::next_change};
 
 /// No request of this interface is longer than this.
 const MAX_BODY: usize = 16 << 10;
@@ -317,18 +317,6 @@ fn csv_rows(header: bool, rows: &[ItemError]) -> std::io::Result<Bytes> {
 /// What a spreadsheet would take for a formula is made text (OWASP: CSV injection).
 fn as_text(cell: &str) -> String {
     if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell.to_owned() }
-}
-
-/// A query whose faults are problems.
-pub(crate) struct QueryString<T>(T);
-
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryString<T> {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Query(query) = Query::from_request_parts(parts, state).await?;
-        Ok(Self(query))
-    }
 }
 
 fn page(

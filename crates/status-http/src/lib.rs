@@ -45,6 +45,7 @@ mod events;
 mod jobs;
 mod openapi;
 mod problem;
+mod query;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -62,6 +63,7 @@ use status_core::{FileInfo, JobId, OwnedJobs, OwnerId, Tracker};
 use tokio_util::sync::CancellationToken;
 
 pub use problem::Problem;
+pub use query::QueryString;
 pub use status_core::BoxError;
 
 /// The web component: a module script without dependencies.

@@ -2,21 +2,20 @@
 
 use axum::{
     Json,
-    extract::{Query, State as Shared, rejection::QueryRejection},
+    extract::State as Shared,
     http::header,
     response::{IntoResponse, Response},
 };
 use leads::LeadQuery;
-use status_http::Problem;
+use status_http::{Problem, QueryString};
 
 use crate::{State, owner::Visitor};
 
 pub(crate) async fn leads(
     Shared(state): Shared<State>,
     visitor: Visitor,
-    query: Result<Query<LeadQuery>, QueryRejection>,
+    QueryString(query): QueryString<LeadQuery>,
 ) -> Result<Response, Problem> {
-    let Query(query) = query?;
     if query.page == 0 || query.per_page == 0 || query.per_page > LeadQuery::MAX_PER_PAGE {
         let most = LeadQuery::MAX_PER_PAGE;
         return Err(Problem::invalid(format!("page is at least 1, per_page between 1 and {most}.")));

@@ -24,15 +24,6 @@ pub(crate) fn client(endpoint: &str) -> Client {
     Client::from_conf(config)
 }
 
-/// A store in a new table of an engine of its own.
-pub(crate) async fn embedded(clock: Arc<dyn Clock>) -> Arc<DynamoStore> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
-    let database = dynoxide::Database::memory().expect("a database");
-    tokio::spawn(dynoxide::server::serve_on(listener, database));
-    table(&endpoint, clock).await
-}
-
 /// A store in a new table of the server at `endpoint`.
 pub(crate) async fn table(endpoint: &str, clock: Arc<dyn Clock>) -> Arc<DynamoStore> {
     static TABLES: AtomicU64 = AtomicU64::new(0);

@@ -1,0 +1,352 @@
+//! A third backend, as somebody else would write one: the simplest that can be. It passes the whole contract; and with a rule
+//! broken on purpose, the cases of that rule fail.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::FutureExt;
+use status_core::{
+    BatchIndex, BatchReport, Begun, Clock, Consistency, Created, Effect, Facts, ItemError, Job, JobId,
+    ManualClock, OwnerId, Page, PageRequest, Record, Recorded, Rejection, Settled, Status, StatusStore,
+    StoreError, Timestamp,
+};
+use status_testkit::{Kit, cases, run};
+
+status_testkit::conformance!(async |clock| Arc::new(PlainStore::new(clock, Fault::None)));
+
+/// A rule to break.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fault {
+    None,
+    CountsRedeliveries,
+    ForgetsCorrections,
+    ForgetsItemsOfCorrections,
+    LosesItems,
+    SwapsBlindly,
+    RefusesARepeatedSwap,
+    IgnoresKeys,
+    SharesKeys,
+    ListsEverybodysJobs,
+    ListsOldestFirst,
+    ListsWithoutStatus,
+    PagesForever,
+    NeverExpires,
+    NeverDue,
+    AlwaysDue,
+    TakesBatchesPastTheTotal,
+    SaysNothingIsSettled,
+    NeverHintsAtTheEnd,
+    HidesLateness,
+    ForgetsErrors,
+    KeepsOldErrors,
+    KeepsEveryError,
+    CountsStartsTwice,
+    KeepsStartsOfSettled,
+    NamesSettledAsMissing,
+    ForgetsTheHighest,
+    ForgetsTimes,
+    FindsWhatIsNotThere,
+}
+
+struct Entry {
+    job: Job,
+    batches: BTreeMap<BatchIndex, Settled>,
+    facts: Facts,
+    starts: Vec<(BatchIndex, Timestamp)>,
+    errors: Vec<ItemError>,
+}
+
+/// One lock around one map.
+struct PlainStore {
+    jobs: Mutex<HashMap<JobId, Entry>>,
+    clock: Arc<dyn Clock>,
+    fault: Fault,
+}
+
+impl std::fmt::Debug for PlainStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PlainStore").field("fault", &self.fault).finish_non_exhaustive()
+    }
+}
+
+impl PlainStore {
+    fn new(clock: Arc<dyn Clock>, fault: Fault) -> Self {
+        Self { jobs: Mutex::default(), clock, fault }
+    }
+
+    fn is(&self, fault: Fault) -> bool {
+        self.fault == fault
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, HashMap<JobId, Entry>> {
+        let mut jobs = self.jobs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let now = self.clock.now();
+        if !self.is(Fault::NeverExpires) {
+            jobs.retain(|_, entry| entry.job.expires_at().is_none_or(|at| at > now));
+        }
+        jobs
+    }
+
+    fn may_be_settled(&self, entry: &Entry) -> bool {
+        let counts = entry.facts.counts;
+        let all = entry.job.total().is_some_and(|total| counts.settled() >= total);
+        !self.is(Fault::NeverHintsAtTheEnd) && (all || counts.failed > 0)
+    }
+
+    fn record_one(&self, entry: &mut Entry, report: &BatchReport, at: Timestamp) -> Effect {
+        let before = entry.batches.get(&report.batch).copied();
+        let effect = match report.effect(before) {
+            Effect::Duplicate if self.is(Fault::CountsRedeliveries) => Effect::Counted,
+            Effect::Corrected if self.is(Fault::ForgetsCorrections) => Effect::Duplicate,
+            Effect::Corrected if self.is(Fault::ForgetsItemsOfCorrections) => {
+                entry.facts.counts.items_failed += report.items();
+                Effect::Corrected
+            }
+            effect => effect,
+        };
+        if effect == Effect::Duplicate {
+            return effect;
+        }
+        entry.batches.insert(report.batch, report.settles_as());
+        if !self.is(Fault::KeepsStartsOfSettled) {
+            entry.starts.retain(|(batch, _)| *batch != report.batch);
+        }
+        entry.facts.add(entry.job.id, report, effect, at);
+        if self.is(Fault::LosesItems) {
+            entry.facts.counts.items_processed = entry.facts.counts.completed;
+        }
+        if self.is(Fault::ForgetsTheHighest) {
+            entry.facts.highest = None;
+        }
+        if self.is(Fault::ForgetsTimes) {
+            entry.facts.last_at = None;
+        }
+        if effect == Effect::Corrected && !self.is(Fault::KeepsOldErrors) {
+            entry.errors.retain(|error| error.batch != report.batch);
+        }
+        if !self.is(Fault::ForgetsErrors) {
+            entry.errors.extend(report.errors.iter().cloned());
+            entry.errors.sort_by_key(|error| (error.batch, error.item));
+            if !self.is(Fault::KeepsEveryError) {
+                entry.errors.truncate(usize::try_from(entry.job.policy.max_errors).expect("small"));
+            }
+        }
+        effect
+    }
+}
+
+#[async_trait]
+impl StatusStore for PlainStore {
+    async fn create(&self, job: &Job) -> Result<Created, StoreError> {
+        let mut jobs = self.jobs();
+        let same_key = |entry: &&Entry| {
+            let owner = entry.job.owner == job.owner || self.is(Fault::SharesKeys);
+            owner && job.idempotency_key.is_some() && entry.job.idempotency_key == job.idempotency_key
+        };
+        let existing = jobs.values().find(same_key).filter(|entry| entry.job.id != job.id);
+        if let Some(entry) = existing.filter(|_| !self.is(Fault::IgnoresKeys)) {
+            return Ok(Created::Existing(Box::new(entry.job.clone())));
+        }
+        let (batches, facts, starts, errors) = Default::default();
+        jobs.entry(job.id).or_insert(Entry { job: job.clone(), batches, facts, starts, errors });
+        Ok(Created::New)
+    }
+
+    async fn read(&self, id: JobId, _: Consistency) -> Result<Option<Record>, StoreError> {
+        Ok(self.jobs().get(&id).map(|entry| {
+            let running = entry.starts.iter().map(|(_, at)| *at).collect();
+            Record::new(entry.job.clone(), Facts { running, ..entry.facts.clone() })
+        }))
+    }
+
+    async fn decide(&self, next: &Job) -> Result<(), StoreError> {
+        let mut jobs = self.jobs();
+        let entry = jobs.get_mut(&next.id).ok_or(StoreError::NotFound(next.id))?;
+        if entry.job == *next && !self.is(Fault::RefusesARepeatedSwap) {
+            return Ok(());
+        }
+        if entry.job.revision + 1 != next.revision && !self.is(Fault::SwapsBlindly) {
+            return Err(StoreError::Conflict(next.id));
+        }
+        entry.job = next.clone();
+        Ok(())
+    }
+
+    async fn propagate(&self, _: &Job) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn begin(
+        &self,
+        id: JobId,
+        batches: &[BatchIndex],
+        at: Timestamp,
+    ) -> Result<Option<Begun>, StoreError> {
+        let mut jobs = self.jobs();
+        let Some(entry) = jobs.get_mut(&id) else { return Ok(None) };
+        let settled = |batch: &BatchIndex| {
+            entry.batches.get(batch).copied().filter(|_| !self.is(Fault::SaysNothingIsSettled))
+        };
+        let settled: Vec<_> = batches.iter().map(settled).collect();
+        let job = entry.job.clone();
+        if job.policy.track_starts && job.status == Status::Processing && job.cancel_requested.is_none() {
+            for (batch, _) in
+                batches.iter().zip(&settled).filter(|(_, settled)| **settled != Some(Settled::Completed))
+            {
+                if !self.is(Fault::CountsStartsTwice) {
+                    entry.starts.retain(|(started, _)| started != batch);
+                }
+                entry.starts.push((*batch, at));
+            }
+        }
+        Ok(Some(Begun { job, settled, may_be_settled: self.may_be_settled(entry) }))
+    }
+
+    async fn record(
+        &self,
+        id: JobId,
+        reports: &[BatchReport],
+        at: Timestamp,
+    ) -> Result<Recorded, StoreError> {
+        let mut jobs = self.jobs();
+        let Some(entry) = jobs.get_mut(&id) else {
+            let nothing =
+                Recorded { effects: vec![Effect::Counted; reports.len()], may_be_settled: false, late: None };
+            return if self.is(Fault::FindsWhatIsNotThere) {
+                Ok(nothing)
+            } else {
+                Err(StoreError::NotFound(id))
+            };
+        };
+        let total =
+            entry.job.total().filter(|_| !self.is(Fault::TakesBatchesPastTheTotal)).unwrap_or(u64::MAX);
+        if let Some(report) = reports.iter().find(|report| report.batch.get() >= total) {
+            let rejection = Rejection::BatchOutOfRange { batch: report.batch, total };
+            return Err(StoreError::Rejected { id, rejection });
+        }
+        let effects = reports.iter().map(|report| self.record_one(entry, report, at)).collect();
+        let late =
+            Some(entry.job.status).filter(|status| status.is_terminal() && !self.is(Fault::HidesLateness));
+        Ok(Recorded { effects, may_be_settled: self.may_be_settled(entry), late })
+    }
+
+    async fn errors(&self, id: JobId, page: &PageRequest) -> Result<Page<ItemError>, StoreError> {
+        let skip = page
+            .cursor
+            .as_deref()
+            .map_or(Ok(0), str::parse::<usize>)
+            .map_err(|_| StoreError::InvalidCursor)?;
+        let errors = self.jobs().get(&id).map(|entry| entry.errors.clone()).unwrap_or_default();
+        let rows: Vec<_> = errors.iter().skip(skip).take(page.limit).cloned().collect();
+        let next = skip + rows.len();
+        Ok(Page { rows, next: (next < errors.len()).then(|| next.to_string()) })
+    }
+
+    async fn unsettled(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<BatchIndex>, StoreError> {
+        let jobs = self.jobs();
+        let entry = jobs.get(&id).ok_or(StoreError::NotFound(id))?;
+        let end = entry.job.total().or(entry.facts.highest.map(BatchIndex::get)).unwrap_or(0);
+        let open =
+            |batch: &BatchIndex| self.is(Fault::NamesSettledAsMissing) || !entry.batches.contains_key(batch);
+        Ok((from..end).filter_map(|index| BatchIndex::new(index).ok()).filter(open).take(limit).collect())
+    }
+
+    async fn list(
+        &self,
+        owner: &OwnerId,
+        status: Option<Status>,
+        page: &PageRequest,
+    ) -> Result<Page<Job>, StoreError> {
+        let after: Option<JobId> =
+            page.cursor.as_deref().map(str::parse).transpose().map_err(|_| StoreError::InvalidCursor)?;
+        let jobs = self.jobs();
+        let mine = |job: &&Job| job.owner == *owner || self.is(Fault::ListsEverybodysJobs);
+        let in_status = |job: &&Job| {
+            self.is(Fault::ListsWithoutStatus) || status.is_none_or(|status| job.status == status)
+        };
+        let mut rows: Vec<_> =
+            jobs.values().map(|entry| &entry.job).filter(mine).filter(in_status).cloned().collect();
+        rows.sort_by_key(|job| std::cmp::Reverse(job.id));
+        if self.is(Fault::ListsOldestFirst) {
+            rows.reverse();
+        } else if !self.is(Fault::PagesForever) {
+            rows.retain(|job| after.is_none_or(|after| job.id < after));
+        }
+        let more = rows.len() > page.limit;
+        rows.truncate(page.limit);
+        assert!(after.is_none() || !self.is(Fault::PagesForever), "the same page again and again");
+        Ok(Page { next: rows.last().filter(|_| more).map(|job| job.id.to_string()), rows })
+    }
+
+    async fn due(&self, now: Timestamp, _: &PageRequest) -> Result<Page<JobId>, StoreError> {
+        let jobs = self.jobs();
+        let due = |job: &Job| match self.fault {
+            Fault::NeverDue => false,
+            Fault::AlwaysDue => true,
+            _ => job.due_at().is_some_and(|at| at <= now),
+        };
+        Ok(Page {
+            rows: jobs.values().filter(|entry| due(&entry.job)).map(|entry| entry.job.id).collect(),
+            next: None,
+        })
+    }
+
+    async fn changed(&self, _: JobId, _: u64, at_most: Duration) {
+        tokio::time::sleep(at_most).await;
+    }
+}
+
+/// The cases that a store with this fault fails.
+fn failing(fault: Fault) -> Vec<&'static str> {
+    let fails = |case: cases::Case| {
+        run(async {
+            let clock = Arc::new(ManualClock::at(1_770_000_000_000));
+            let kit = Kit::over(Arc::new(PlainStore::new(clock.clone(), fault)), clock);
+            let case = AssertUnwindSafe(case(kit)).catch_unwind();
+            tokio::time::timeout(Duration::from_secs(20), case).await.is_ok_and(|result| result.is_ok())
+        })
+    };
+    cases::ALL.iter().filter(|(_, case)| !fails(*case)).map(|(name, _)| *name).collect()
+}
+
+#[test]
+fn a_broken_rule_is_found_by_the_cases_of_that_rule() {
+    for (fault, expected) in [
+        (Fault::CountsRedeliveries, "every_batch_counts_once"),
+        (Fault::ForgetsCorrections, "a_failed_batch_that_succeeds_moves_to_completed"),
+        (Fault::ForgetsItemsOfCorrections, "a_failed_batch_that_succeeds_moves_to_completed"),
+        (Fault::LosesItems, "many_workers_count_exactly"),
+        (Fault::SwapsBlindly, "a_swap_needs_the_revision_it_was_made_from"),
+        (Fault::RefusesARepeatedSwap, "a_swap_needs_the_revision_it_was_made_from"),
+        (Fault::IgnoresKeys, "a_key_gives_its_job_again"),
+        (Fault::SharesKeys, "a_key_is_its_owners_own"),
+        (Fault::ListsEverybodysJobs, "owners_see_only_their_own"),
+        (Fault::ListsOldestFirst, "jobs_are_listed_newest_first"),
+        (Fault::ListsWithoutStatus, "jobs_are_listed_newest_first"),
+        (Fault::PagesForever, "jobs_are_listed_newest_first"),
+        (Fault::NeverExpires, "retention_counts_from_the_terminal_decision"),
+        (Fault::NeverDue, "a_sweep_alone_decides"),
+        (Fault::AlwaysDue, "the_sweeper_leaves_the_living_alone"),
+        (Fault::TakesBatchesPastTheTotal, "a_batch_past_the_total_is_an_error"),
+        (Fault::SaysNothingIsSettled, "every_batch_counts_once"),
+        (Fault::NeverHintsAtTheEnd, "the_last_batch_decides"),
+        (Fault::HidesLateness, "a_late_batch_counts_and_moves_nothing"),
+        (Fault::ForgetsErrors, "failed_items_are_listed_page_by_page"),
+        (Fault::KeepsOldErrors, "a_failed_batch_that_succeeds_moves_to_completed"),
+        (Fault::KeepsEveryError, "errors_are_bounded"),
+        (Fault::CountsStartsTwice, "starts_are_counted_once"),
+        (Fault::KeepsStartsOfSettled, "starts_are_counted_once"),
+        (Fault::NamesSettledAsMissing, "unsettled_batches_are_known"),
+        (Fault::ForgetsTheHighest, "sealing_twice_is_sealing_once"),
+        (Fault::ForgetsTimes, "silence_is_a_stall"),
+        (Fault::FindsWhatIsNotThere, "what_is_not_there_is_not_found"),
+    ] {
+        let found = failing(fault);
+        assert!(found.contains(&expected), "{fault:?} was found only by {found:?}");
+    }
+}
