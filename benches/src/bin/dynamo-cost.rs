@@ -6,7 +6,7 @@ use std::{
     error::Error,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -14,7 +14,7 @@ use std::{
 use aws_sdk_dynamodb::{
     Client, Config,
     config::{BehaviorVersion, Credentials, Region, retry::RetryConfig},
-    types::{AttributeValue, ReturnConsumedCapacity},
+    types::AttributeValue,
 };
 use clap::Parser;
 use futures::future::try_join_all;
@@ -76,17 +76,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let client = client(&arguments.endpoint);
     let table = format!("dynamo-cost-{}-{}", std::process::id(), JobId::new(status_core::Timestamp::now()));
-    let meter = Arc::new(Meter::default());
-    let store = DynamoStore::new(client.clone(), &table).with_meter(meter.clone());
+    let store = DynamoStore::new(client.clone(), &table);
     store.create_table().await?;
-    // In turn, so that a server that gets slower or faster does so for both.
-    let mut raw = Duration::ZERO;
-    raw += raw_updates(&client, &table, &arguments, "raw-1").await?;
-    let measured = measure(&arguments, &client, &table, store, &meter).await;
-    raw += raw_updates(&client, &table, &arguments, "raw-2").await?;
+    let measured = measure(&arguments, &client, &table).await;
+    let timed = time(&arguments, &client, &table, Arc::new(store)).await;
     client.delete_table().table_name(&table).send().await?;
-    let mut measured = measured?;
-    measured.raw_seconds = raw.as_secs_f64() / 2.0;
+    let (mut measured, (seconds, raw)) = (measured?, timed?);
+    measured.seconds = seconds.as_secs_f64();
+    measured.raw_seconds = raw.as_secs_f64();
     measured.seconds_per_raw = measured.seconds / measured.raw_seconds;
     println!("{}", serde_json::to_string_pretty(&measured)?);
     Ok(())
@@ -123,14 +120,11 @@ fn deliveries(arguments: &Arguments) -> Vec<u64> {
     deliveries
 }
 
-async fn measure(
+/// A job, from its start to its end; and how long the workers took.
+async fn start(
     arguments: &Arguments,
-    client: &Client,
-    table: &str,
-    store: DynamoStore,
-    meter: &Meter,
-) -> Result<Measured, Box<dyn Error>> {
-    let store: Arc<dyn StatusStore> = Arc::new(store);
+    store: &Arc<dyn StatusStore>,
+) -> Result<(Tracker, JobId), Box<dyn Error>> {
     let mut policy = Policy::default();
     policy.track_starts = arguments.track_starts;
     let tracker = Tracker::new(store.clone()).with_policy(policy);
@@ -138,19 +132,20 @@ async fn measure(
     let job = jobs.create(NewJob::new(FileInfo::new("leads.csv", 1_000, "text/csv")?)).await?.id;
     let totals = Totals { batches: arguments.batches, items: Some(arguments.batches * 10) };
     tracker.start(job, Some(totals), &Actor::named("splitter")).await?;
+    Ok((tracker, job))
+}
+
+/// All deliveries of the job, by as many workers as were asked for; how long they took.
+async fn work(arguments: &Arguments, tracker: &Tracker, job: JobId) -> Result<Duration, Box<dyn Error>> {
     let deliveries = deliveries(arguments);
-    let before = meter.usage();
-    let begun = Instant::now();
-    let next = AtomicU64::new(0);
-    let largest_open = AtomicU64::new(0);
+    let next = AtomicUsize::new(0);
     let worker = async || -> Result<(), Box<dyn Error>> {
         loop {
-            let step = arguments.coalesce;
-            let from = usize::try_from(next.fetch_add(step as u64, Ordering::Relaxed))?;
+            let from = next.fetch_add(arguments.coalesce, Ordering::Relaxed);
             if from >= deliveries.len() {
                 return Ok(());
             }
-            let mine = &deliveries[from..deliveries.len().min(from + step)];
+            let mine = &deliveries[from..deliveries.len().min(from + arguments.coalesce)];
             let indices = mine.iter().map(|batch| BatchIndex::new(*batch)).collect::<Result<Vec<_>, _>>()?;
             if arguments.track_starts {
                 tracker.begin_all(job, &indices).await?;
@@ -161,13 +156,23 @@ async fn measure(
             tracker.record(job, reports).await?;
         }
     };
-    let watching = watch_sizes(client, table, job, &largest_open);
-    let working = try_join_all((0..arguments.workers).map(|_| worker()));
-    tokio::pin!(watching);
-    let seconds = tokio::select! {
-        done = working => { done?; begun.elapsed() }
-        stopped = &mut watching => return Err(stopped),
-    };
+    let begun = Instant::now();
+    try_join_all((0..arguments.workers).map(|_| worker())).await?;
+    Ok(begun.elapsed())
+}
+
+/// What a job costs by the server's own account.
+async fn measure(arguments: &Arguments, client: &Client, table: &str) -> Result<Measured, Box<dyn Error>> {
+    let meter = Arc::new(Meter::default());
+    let store: Arc<dyn StatusStore> =
+        Arc::new(DynamoStore::new(client.clone(), table).with_meter(meter.clone()));
+    let (tracker, job) = start(arguments, &store).await?;
+    let before = meter.usage();
+    let largest_open = AtomicU64::new(0);
+    tokio::select! {
+        done = work(arguments, &tracker, job) => done.map(drop)?,
+        stopped = watch_sizes(client, table, job, &largest_open) => return Err(stopped),
+    }
     let used = meter.usage();
     let record = store.read(job, Consistency::Strong).await?.ok_or("the job is gone")?;
     let polled = meter.usage();
@@ -179,7 +184,7 @@ async fn measure(
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
     Ok(Measured {
         batches: arguments.batches,
-        deliveries: deliveries.len() as u64,
+        deliveries: deliveries(arguments).len() as u64,
         completed: counts.completed,
         failed: counts.failed,
         status: record.job.status.as_str(),
@@ -196,7 +201,7 @@ async fn measure(
             .unwrap_or(0),
         largest_open_chunk_bytes: usize::try_from(largest_open.load(Ordering::Relaxed))?,
         completed_decisions: ends,
-        seconds: seconds.as_secs_f64(),
+        seconds: 0.0,
         raw_seconds: 0.0,
         seconds_per_raw: 0.0,
     })
@@ -242,9 +247,26 @@ fn size(value: &AttributeValue) -> usize {
     match value {
         AttributeValue::S(text) => text.len(),
         AttributeValue::N(digits) => number(digits),
-        AttributeValue::Ns(set) => 3 + set.iter().map(number).sum::<usize>(),
+        AttributeValue::Ss(set) => 3 + set.iter().map(String::len).sum::<usize>(),
         other => format!("{other:?}").len(),
     }
+}
+
+/// How long a job takes, and as many bare updates: in turn, so that a server that gets slower or faster does so for both; and without
+/// asking for the capacity, which the server would have to work out.
+async fn time(
+    arguments: &Arguments,
+    client: &Client,
+    table: &str,
+    store: Arc<dyn StatusStore>,
+) -> Result<(Duration, Duration), Box<dyn Error>> {
+    let (mut seconds, mut raw) = (Duration::ZERO, raw_updates(client, table, arguments, "raw-0").await? / 2);
+    for turn in 1..=2 {
+        let (tracker, job) = start(arguments, &store).await?;
+        seconds += work(arguments, &tracker, job).await? / 2;
+        raw += raw_updates(client, table, arguments, &format!("raw-{turn}")).await? / 2;
+    }
+    Ok((seconds, raw * 2 / 3))
 }
 
 /// The floor: as many plain counters, spread over as many items as the store has chunks.
@@ -273,7 +295,6 @@ async fn raw_updates(
                 .set_key(Some(key))
                 .update_expression("ADD n :one")
                 .expression_attribute_values(":one", AttributeValue::N("1".into()))
-                .return_consumed_capacity(ReturnConsumedCapacity::Total)
                 .send()
                 .await?;
         }

@@ -16,7 +16,7 @@ pub(crate) struct Chunk {
     pub(crate) compacted: bool,
     /// The status of the job, if it is terminal and the chunk has been told.
     pub(crate) over: Option<Status>,
-    completed: Bits,
+    settled: Bits,
     failed: Bits,
 }
 
@@ -44,13 +44,13 @@ impl Chunk {
         };
         let failed = Bits::decode(item.get("f")).ok_or_else(|| corrupt("f is no set of batches"))?;
         let compacted = item.contains_key("z");
-        let completed = if compacted {
-            Bits::first(count("z")?).without(failed)
+        let settled = if compacted {
+            Bits::first(count("z")?)
         } else {
             Bits::decode(item.get("c")).ok_or_else(|| corrupt("c is no set of batches"))?
         };
         let mut facts = Facts::default();
-        facts.counts.completed = completed.count();
+        facts.counts.completed = settled.without(failed).count();
         facts.counts.failed = failed.count();
         facts.counts.items_processed = count("ip")?;
         facts.counts.items_failed = count("ix")?;
@@ -63,7 +63,6 @@ impl Chunk {
         }
         let at = |ms: i64| Timestamp::from_millisecond(ms).map_err(|_| corrupt("a time is out of range"));
         facts.last_at = attribute::number(item, "l").map(at).transpose()?;
-        let settled = completed.with(failed);
         facts.highest = settled
             .highest()
             .map(|index| BatchIndex::new(number * CHUNK + index))
@@ -78,9 +77,9 @@ impl Chunk {
         };
         facts.running = item.iter().filter_map(started).collect();
         facts.running.sort_unstable();
-        let capacity = attribute::number(item, "cap");
+        let capacity = attribute::number(item, "cap").filter(|_| !compacted);
         let over = attribute::text(item, "st").and_then(|status| status.parse().ok());
-        Ok(Self { number, facts, capacity, compacted, over, completed, failed })
+        Ok(Self { number, facts, capacity, compacted, over, settled, failed })
     }
 
     /// The first batch of the chunk.
@@ -90,12 +89,10 @@ impl Chunk {
 
     pub(crate) fn settled(&self, batch: BatchIndex) -> Option<Settled> {
         let index = batch.get() % CHUNK;
-        if self.completed.has(index) {
-            Some(Settled::Completed)
-        } else if self.failed.has(index) {
-            Some(Settled::Failed)
-        } else {
-            None
+        match (self.settled.has(index), self.failed.has(index)) {
+            (true, false) => Some(Settled::Completed),
+            (true, true) => Some(Settled::Failed),
+            (false, _) => None,
         }
     }
 
@@ -111,10 +108,10 @@ impl Chunk {
 struct Bits([u64; 4]);
 
 impl Bits {
-    /// The bits of a number set; none if there is no set, `None` if it is something else.
+    /// The bits of a set of numbers; none if there is no set, `None` if it is something else.
     fn decode(set: Option<&AttributeValue>) -> Option<Self> {
         let mut bits = Self::default();
-        for number in set.map_or(Some(&[][..]), |set| set.as_ns().ok().map(Vec::as_slice))? {
+        for number in set.map_or(Some(&[][..]), |set| set.as_ss().ok().map(Vec::as_slice))? {
             let index: usize = number.parse().ok().filter(|index| *index < 256)?;
             bits.0[index / 64] |= 1 << (index % 64);
         }
@@ -131,10 +128,6 @@ impl Bits {
 
     fn has(self, index: u64) -> bool {
         usize::try_from(index).is_ok_and(|i| i < 256 && self.0[i / 64] & (1 << (i % 64)) != 0)
-    }
-
-    fn with(self, other: Self) -> Self {
-        Self(std::array::from_fn(|i| self.0[i] | other.0[i]))
     }
 
     fn without(self, other: Self) -> Self {

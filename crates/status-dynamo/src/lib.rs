@@ -277,13 +277,11 @@ impl StatusStore for DynamoStore {
     }
 
     async fn propagate(&self, job: &Job) -> Result<(), StoreError> {
-        if job.status.is_terminal() {
-            return self.retire(job).await;
+        // Also of a job that ended with the very decision that sealed it: what comes late must not be past its total.
+        if let Some(total) = job.total().filter(|total| total % CHUNK != 0) {
+            self.mark_capacity(job.id, total).await?;
         }
-        match job.total() {
-            Some(total) if total % CHUNK != 0 => self.mark_capacity(job.id, total).await,
-            _ => Ok(()),
-        }
+        if job.status.is_terminal() { self.retire(job).await } else { Ok(()) }
     }
 
     async fn begin(

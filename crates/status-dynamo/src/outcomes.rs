@@ -16,6 +16,7 @@ use crate::{
     DynamoStore,
     chunk::Chunk,
     error::failed,
+    head,
     layout::{self, CHUNK, Item, attribute},
 };
 
@@ -126,7 +127,7 @@ impl DynamoStore {
                     compacted = chunk.compacted;
                     if effects.iter().all(|(_, effect)| *effect == Effect::Duplicate) {
                         // Whoever comes late may be the only one who comes at all: it looks whether the job is decided.
-                        let may_be_settled = chunk.is_full(None);
+                        let may_be_settled = self.may_be_last(id, &chunk).await?;
                         return Ok(Written {
                             effects: effects_of(&effects),
                             may_be_settled,
@@ -140,7 +141,7 @@ impl DynamoStore {
             let failed_more = news.iter().any(|(report, _)| report.settles_as() == Settled::Failed);
             let mut written = Written {
                 effects: effects_of(&effects),
-                may_be_settled: failed_more || chunk.is_full(None),
+                may_be_settled: failed_more || self.may_be_last(id, &chunk).await?,
                 late: chunk.over,
             };
             if chunk.facts.counts.settled() == added {
@@ -195,6 +196,34 @@ impl DynamoStore {
         }
     }
 
+    /// Whether `chunk` may have been the last one open. Batches come roughly in order, so that the head and the highest chunk
+    /// (the two last items of a job: one read unit) nearly always tell that it was not, and spare reading them all.
+    pub(crate) async fn may_be_last(&self, id: JobId, chunk: &Chunk) -> Result<bool, StoreError> {
+        if !chunk.is_full(None) {
+            return Ok(false);
+        }
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(":pk", AttributeValue::S(id.to_string()))
+            .consistent_read(true)
+            .scan_index_forward(false)
+            .limit(2)
+            .set_return_consumed_capacity(self.metered());
+        let ends = query.send().await.map_err(|error| failed("Query", format!("job {id}"), error))?;
+        self.read(ends.consumed_capacity.as_ref());
+        let [head, highest] = ends.items() else { return Ok(true) };
+        let (job, highest) = (head::decode(id, head)?, Chunk::decode(id, highest)?);
+        let open = match job.total() {
+            _ if job.status != Status::Processing || chunk.facts.counts.failed > 0 => false,
+            None => true,
+            Some(total) => highest.number < total.saturating_sub(1) / CHUNK || !highest.is_full(Some(total)),
+        };
+        Ok(!open)
+    }
+
     /// Whoever writes a chunk first looks at the head: whether there is a job that has it, and whether it is over.
     async fn check_new_chunk(
         &self,
@@ -226,7 +255,7 @@ impl DynamoStore {
         Ok(())
     }
 
-    /// Drops the set of a full chunk: its size, and the set of what failed, say the same. Polls get cheaper; whether it works
+    /// Drops the set of a full chunk: its size says the same. Polls get cheaper; whether it works
     /// this time does not matter.
     async fn compact(&self, id: JobId, chunk: &Chunk) {
         let compacting = self
@@ -234,10 +263,10 @@ impl DynamoStore {
             .update_item()
             .table_name(&self.table)
             .set_key(Some(layout::chunk_key(id, chunk.number)))
-            .update_expression("SET z = :n REMOVE c")
-            .condition_expression("attribute_not_exists(z) AND size(c) = :completed")
+            .update_expression("SET z = :n, cap = :none REMOVE c")
+            .condition_expression("size(c) = :n")
             .expression_attribute_values(":n", layout::number(CHUNK))
-            .expression_attribute_values(":completed", layout::number(chunk.facts.counts.completed))
+            .expression_attribute_values(":none", layout::number(0))
             .set_return_consumed_capacity(self.metered());
         match compacting.send().await {
             Ok(done) => self.wrote(done.consumed_capacity.as_ref()),
@@ -292,7 +321,7 @@ impl Expression {
     fn new(id: JobId, news: &[(&BatchReport, Effect)], compacted: bool, at: Timestamp) -> Self {
         let mut sums = Moments::default();
         let (mut processed, mut failed) = (0_i128, 0_i128);
-        let (mut completed_set, mut failed_set, mut corrected_set) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut settled_set, mut failed_set, mut corrected_set) = (Vec::new(), Vec::new(), Vec::new());
         let (mut conditions, mut removes) = (Vec::new(), Vec::new());
         let mut values: Item = HashMap::from([
             (":l".into(), layout::millis(at)),
@@ -308,26 +337,25 @@ impl Expression {
             processed += i128::from(counts.items_processed);
             failed += i128::from(counts.items_failed);
             sums.add(&Moments::of(id, report, at));
-            values.insert(format!(":b{place}"), AttributeValue::N(index.clone()));
+            values.insert(format!(":b{place}"), AttributeValue::S(index.clone()));
             if *effect == Effect::Corrected {
                 failed -= i128::from(report.items());
                 conditions.push(format!("contains(f, :b{place})"));
                 corrected_set.push(index.clone());
             } else {
-                conditions.push(format!("NOT contains(c, :b{place}) AND NOT contains(f, :b{place})"));
-            }
-            match report.settles_as() {
-                Settled::Completed if !compacted => completed_set.push(index.clone()),
-                Settled::Completed => {}
-                Settled::Failed => failed_set.push(index.clone()),
+                conditions.push(format!("NOT contains(c, :b{place})"));
+                settled_set.push(index.clone());
+                if report.settles_as() == Settled::Failed {
+                    failed_set.push(index.clone());
+                }
             }
             removes.push(format!("s{index}"));
         }
         let mut adds = Vec::new();
-        for (name, set) in [("c", completed_set), ("f", failed_set)] {
+        for (name, set) in [("c", settled_set), ("f", failed_set)] {
             if !set.is_empty() {
                 adds.push(format!("{name} :{name}"));
-                values.insert(format!(":{name}"), AttributeValue::Ns(set));
+                values.insert(format!(":{name}"), AttributeValue::Ss(set));
             }
         }
         let sums = sums.values().map(|(sum, value)| (sum.name(), value));
@@ -342,10 +370,10 @@ impl Expression {
         }
         if !corrected_set.is_empty() {
             update += " DELETE f :corrected";
-            values.insert(":corrected".into(), AttributeValue::Ns(corrected_set));
+            values.insert(":corrected".into(), AttributeValue::Ss(corrected_set));
         }
-        conditions.push(if compacted { "attribute_exists(z)" } else { "attribute_not_exists(z)" }.into());
-        conditions.push("(attribute_not_exists(cap) OR cap > :max)".into());
+        // A compacted chunk has room for none: all its batches have settled.
+        conditions.push(if compacted { "attribute_exists(z)" } else { "NOT cap <= :max" }.into());
         Self { update, condition: conditions.join(" AND "), values }
     }
 }
