@@ -2,6 +2,7 @@
 //! changes nothing but what was missing: a file is always cut the same way, and a batch counts once.
 
 mod batcher;
+mod sqs;
 
 use std::{
     io::{Read, Write},
@@ -18,6 +19,7 @@ use status_core::{Actor, Error, Failure, Job, JobId, Rejection, Stage, Timestamp
 use tokio::sync::mpsc;
 
 pub use batcher::{Batcher, MAX_MESSAGE_BYTES};
+pub use sqs::SqsQueue;
 
 /// So many batches are sent together: SQS takes ten messages a request.
 pub const BATCHES_PER_SEND: usize = 10;
