@@ -1,6 +1,6 @@
 //! The command line and the environment: each flag is also `STATUS_` and its name in capitals.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Parser, ValueEnum};
 
@@ -18,9 +18,15 @@ pub struct Config {
     /// The DynamoDB table of the jobs; the leads are in one with `-leads` after its name.
     #[arg(long, env = "STATUS_TABLE", required_if_eq("store", "dynamodb"))]
     pub table: Option<String>,
+    /// Where browsers send files: `memory` (this process), or `s3:BUCKET`, from where the splitter Lambda takes them.
+    #[arg(long, env = "STATUS_UPLOADS", default_value = "memory")]
+    pub uploads: UploadsKind,
+    /// Where batches wait: `memory` (this process works on them), or `sqs:URL`: this process only serves, the Lambdas work.
+    #[arg(long, env = "STATUS_QUEUE", default_value = "memory")]
+    pub queue: QueueKind,
     /// Keeps everything in this folder, on an embedded engine that speaks the DynamoDB API; after a crash, a restart finishes
     /// what was unfinished.
-    #[arg(long, env = "STATUS_DATA", conflicts_with_all = ["store", "table"])]
+    #[arg(long, env = "STATUS_DATA", conflicts_with_all = ["store", "table", "uploads", "queue"])]
     pub data: Option<PathBuf>,
     /// What turns rows into leads.
     #[arg(long, env = "STATUS_NORMALISER", value_enum, default_value_t = NormaliserKind::Rules)]
@@ -52,6 +58,46 @@ pub enum StoreKind {
     Memory,
     /// In DynamoDB, found by the AWS SDK's own means (`AWS_ENDPOINT_URL`, `AWS_REGION`, credentials).
     Dynamodb,
+}
+
+/// Where browsers send files.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum UploadsKind {
+    /// To this process.
+    Memory,
+    /// To this S3 bucket, by presigned URLs.
+    S3(String),
+}
+
+impl FromStr for UploadsKind {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once(':') {
+            None if text == "memory" => Ok(Self::Memory),
+            Some(("s3", bucket)) if !bucket.is_empty() => Ok(Self::S3(bucket.to_owned())),
+            _ => Err("say memory or s3:BUCKET"),
+        }
+    }
+}
+
+/// Where batches wait for a caller.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum QueueKind {
+    /// In this process.
+    Memory,
+    /// In the SQS queue with this URL.
+    Sqs(String),
+}
+
+impl FromStr for QueueKind {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once(':') {
+            None if text == "memory" => Ok(Self::Memory),
+            Some(("sqs", url)) if !url.is_empty() => Ok(Self::Sqs(url.to_owned())),
+            _ => Err("say memory or sqs:URL"),
+        }
+    }
 }
 
 /// What turns rows into leads.

@@ -7,15 +7,13 @@ mod leads_page;
 mod owner;
 mod page;
 mod pipeline;
+mod storage;
 mod uploads;
 
 use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use ::leads::{LeadTable, Normaliser, Rules};
-use axum::{
-    Router, middleware,
-    routing::{get, put},
-};
+use axum::{Router, middleware, routing::get};
 use caller::Caller;
 use splitter::Splitter;
 use status_core::{BoxError, Policy, Tracker};
@@ -24,10 +22,11 @@ use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use backend::Backend;
-pub use config::{Config, NormaliserKind, StoreKind};
+pub use config::{Config, NormaliserKind, QueueKind, StoreKind, UploadsKind};
 use owner::Visitor;
 use pipeline::{Delayed, Pipeline};
-use uploads::Uploads;
+use storage::S3Uploads;
+use uploads::{Local, Uploads};
 
 /// How long what is under way may take to end when the server is asked to.
 const DRAIN: Duration = Duration::from_secs(8);
@@ -35,6 +34,9 @@ const DRAIN: Duration = Duration::from_secs(8);
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// A batch is given up when it has failed so often.
 const MAX_RECEIVES: u32 = 3;
+/// What goes together, for whoever asked for something else.
+const TOGETHER: &str = "the Lambdas work with --store dynamodb, --uploads s3:BUCKET and --queue sqs:URL, all three; \
+    without them, this process does, with --uploads memory and --queue memory";
 
 /// A server that is bound to its address and ready to serve.
 #[derive(Debug)]
@@ -69,6 +71,12 @@ pub enum StartError {
         /// What the system or the engine says.
         source: std::io::Error,
     },
+    /// What was asked for does not go together.
+    #[error("{0}")]
+    Combination(&'static str),
+    /// The bucket cannot be addressed.
+    #[error("cannot use the S3 bucket")]
+    Bucket(#[source] BoxError),
     /// The tables cannot be created or reached.
     #[error("cannot use the DynamoDB tables")]
     Tables(#[source] BoxError),
@@ -77,10 +85,7 @@ pub enum StartError {
 /// What the handlers share.
 #[derive(Clone, Debug)]
 struct State {
-    tracker: Tracker,
     leads: Arc<dyn LeadTable>,
-    uploads: Arc<Uploads>,
-    pipeline: Pipeline,
 }
 
 impl Frontend {
@@ -96,26 +101,29 @@ impl Frontend {
         policy.retention = config.retention;
         policy.track_starts = true;
         let Backend { store, leads, uploads } = Backend::open(config).await?;
-        let uploads = Arc::new(uploads);
         let tracker = Tracker::new(store).with_policy(policy).with_noun("Leads");
-        let normaliser: Arc<dyn Normaliser> = Arc::new(Delayed::new(Rules, config.batch_delay));
-        let caller = Caller::new(tracker.clone(), normaliser, leads.clone(), MAX_RECEIVES);
-        let (queue, deliveries) = pipeline::queue();
-        let splitter =
-            Splitter::new(tracker.clone(), queue, usize::try_from(config.batch_size).unwrap_or(10));
-        let pipeline = Pipeline::new(splitter, tasks.clone(), shutdown.clone());
-        for _ in 0..config.workers {
-            tasks.spawn(pipeline::work(caller.clone(), deliveries.clone(), shutdown.clone()));
-        }
+        let mut connect = String::new();
+        let (storage, receive): (Arc<dyn status_http::Uploads>, _) = match (&config.uploads, &config.queue) {
+            (UploadsKind::Memory, QueueKind::Memory) => {
+                let local = work_here(config, &tracker, leads.clone(), uploads, &tasks, &shutdown);
+                local.resume().await.map_err(StartError::Uploads)?;
+                (local.uploads.clone(), uploads::router(local))
+            }
+            (UploadsKind::S3(bucket), QueueKind::Sqs(_)) if config.store == StoreKind::Dynamodb => {
+                let bucket = S3Uploads::open(bucket).await;
+                connect = bucket.origin().await.map_err(StartError::Bucket)?;
+                (Arc::new(bucket), Router::new())
+            }
+            _ => return Err(StartError::Combination(TOGETHER)),
+        };
         tasks.spawn(sweep(tracker.clone(), shutdown.clone()));
-        uploads.resume(&tracker, &pipeline).await.map_err(StartError::Uploads)?;
-        let api = Api::new(tracker.clone(), uploads.clone())
+        let api = Api::new(tracker.clone(), storage)
             .with_max_upload_bytes(config.max_upload_bytes)
             .with_shutdown(shutdown.clone());
         let listen = |source| StartError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let app = app(api, State { tracker, leads, uploads, pipeline });
+        let app = app(api, State { leads }, receive, &connect);
         Ok(Self { listener, address, app, shutdown, tasks })
     }
 
@@ -155,11 +163,32 @@ impl Frontend {
     }
 }
 
-fn app(api: Api, state: State) -> Router {
+/// The splitter and the callers, in this process: the very code of the Lambdas.
+fn work_here(
+    config: &Config,
+    tracker: &Tracker,
+    leads: Arc<dyn LeadTable>,
+    uploads: Uploads,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> Local {
+    let normaliser: Arc<dyn Normaliser> = Arc::new(Delayed::new(Rules, config.batch_delay));
+    let caller = Caller::new(tracker.clone(), normaliser, leads, MAX_RECEIVES);
+    let (queue, deliveries) = pipeline::queue();
+    let batch_size = usize::try_from(config.batch_size).unwrap_or(10);
+    let splitter = Splitter::new(tracker.clone(), queue, batch_size);
+    for _ in 0..config.workers {
+        tasks.spawn(pipeline::work(caller.clone(), deliveries.clone(), shutdown.clone()));
+    }
+    let pipeline = Pipeline::new(splitter, tasks.clone(), shutdown.clone());
+    Local { tracker: tracker.clone(), uploads: Arc::new(uploads), pipeline }
+}
+
+fn app(api: Api, state: State, receive: Router, connect: &str) -> Router {
     Router::new()
         .route("/leads", get(leads_page::leads))
-        .route("/uploads/{id}", put(uploads::receive))
         .with_state(state)
+        .merge(receive)
         .merge(page::router())
         .merge(status_http::router::<Visitor>(api))
         .fallback(async || {
@@ -171,7 +200,7 @@ fn app(api: Api, state: State) -> Router {
             )
         })
         .layer(middleware::from_fn(owner::recognise))
-        .layer(middleware::from_fn(page::protect))
+        .layer(middleware::from_fn_with_state(page::policy(connect), page::protect))
 }
 
 async fn sweep(tracker: Tracker, shutdown: CancellationToken) {

@@ -2,7 +2,7 @@
 
 use axum::{
     Router,
-    extract::Request,
+    extract::{Request, State},
     http::{HeaderName, HeaderValue, header},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -22,14 +22,18 @@ pub(crate) fn router() -> Router {
         .route("/favicon.svg", asset("image/svg+xml", include_str!("page/favicon.svg")))
 }
 
-/// Nothing runs here but what we serve, and nobody frames us.
-pub(crate) async fn protect(request: Request, next: Next) -> Response {
+/// Nothing runs here but what we serve, nobody frames us, and the page speaks to us and, for uploads, to `storage`.
+pub(crate) fn policy(storage: &str) -> HeaderValue {
+    let connect = if storage.is_empty() { String::new() } else { format!("connect-src 'self' {storage}; ") };
+    let policy =
+        format!("default-src 'self'; {connect}frame-ancestors 'none'; base-uri 'none'; form-action 'self'");
+    HeaderValue::from_str(&policy).expect("an origin has no characters that headers cannot have")
+}
+
+pub(crate) async fn protect(State(policy): State<HeaderValue>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     for (name, value) in [
-        (
-            "content-security-policy",
-            "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
-        ),
         ("x-content-type-options", "nosniff"),
         ("referrer-policy", "same-origin"),
         ("cross-origin-opener-policy", "same-origin"),

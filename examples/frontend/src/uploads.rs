@@ -1,20 +1,24 @@
 //! Uploads to the process itself: the bytes go to a temporary file, named by the job and by nothing a user typed.
 
-use std::path::{Path as FsPath, PathBuf};
+use std::{
+    path::{Path as FsPath, PathBuf},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use axum::{
-    Json,
+    Json, Router,
     body::Body,
     extract::{Path, State as Shared},
     http::StatusCode,
+    routing::put,
 };
 use futures::TryStreamExt;
 use status_core::{FileInfo, JobId, Snapshot, Status, Tracker};
 use status_http::{BoxError, Problem, UploadTicket};
 use tokio::{fs, io::AsyncWriteExt};
 
-use crate::{State, owner::Visitor, pipeline::Pipeline};
+use crate::{owner::Visitor, pipeline::Pipeline};
 
 /// A folder of files by job.
 #[derive(Debug)]
@@ -35,28 +39,6 @@ impl Uploads {
     pub(crate) fn in_folder(folder: &FsPath, max_bytes: u64) -> std::io::Result<Self> {
         std::fs::create_dir_all(folder)?;
         Ok(Self { folder: folder.to_owned(), max_bytes, _temporary: None })
-    }
-
-    /// Splits again what was not through when the process before this one ended: whatever has settled is not worked on twice.
-    /// Removes what nobody needs any more, half-written files included.
-    pub(crate) async fn resume(&self, tracker: &Tracker, pipeline: &Pipeline) -> std::io::Result<()> {
-        for entry in std::fs::read_dir(&self.folder)? {
-            let path = entry?.path();
-            let id =
-                path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<JobId>().ok());
-            let job = match id {
-                Some(id) => tracker.snapshot(id).await.ok().filter(|job| !job.status.is_terminal()),
-                None => None,
-            };
-            match job {
-                Some(job) => {
-                    tracing::info!(job = %job.id, "going on with a job that was unfinished");
-                    pipeline.split(job.id, job.file.name, path);
-                }
-                None => std::fs::remove_file(path)?,
-            }
-        }
-        Ok(())
     }
 
     pub(crate) fn path(&self, job: JobId) -> PathBuf {
@@ -81,6 +63,43 @@ impl Uploads {
     }
 }
 
+/// Files that are kept and split in this process.
+#[derive(Clone, Debug)]
+pub(crate) struct Local {
+    pub(crate) tracker: Tracker,
+    pub(crate) uploads: Arc<Uploads>,
+    pub(crate) pipeline: Pipeline,
+}
+
+impl Local {
+    /// Splits again what was not through when the process before this one ended: whatever has settled is not worked on twice.
+    /// Removes what nobody needs any more, half-written files included.
+    pub(crate) async fn resume(&self) -> std::io::Result<()> {
+        for entry in std::fs::read_dir(&self.uploads.folder)? {
+            let path = entry?.path();
+            let id =
+                path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<JobId>().ok());
+            let job = match id {
+                Some(id) => self.tracker.snapshot(id).await.ok().filter(|job| !job.status.is_terminal()),
+                None => None,
+            };
+            match job {
+                Some(job) => {
+                    tracing::info!(job = %job.id, "going on with a job that was unfinished");
+                    self.pipeline.split(job.id, job.file.name, path);
+                }
+                None => std::fs::remove_file(path)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `PUT /uploads/{id}`.
+pub(crate) fn router(local: Local) -> Router {
+    Router::new().route("/uploads/{id}", put(receive)).with_state(local)
+}
+
 #[async_trait]
 impl status_http::Uploads for Uploads {
     async fn ticket(&self, job: JobId, _: &FileInfo) -> Result<UploadTicket, BoxError> {
@@ -98,9 +117,9 @@ enum UploadError {
     Io(#[from] std::io::Error),
 }
 
-/// `PUT /uploads/{id}`: takes the file, then has it split.
-pub(crate) async fn receive(
-    Shared(state): Shared<State>,
+/// Takes the file, then has it split.
+async fn receive(
+    Shared(state): Shared<Local>,
     visitor: Visitor,
     Path(id): Path<String>,
     body: Body,

@@ -1,0 +1,57 @@
+//! Uploads straight to S3, by presigned URLs: the bytes never pass through this process.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use async_trait::async_trait;
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_sdk_s3::{Client, config::Builder, presigning::PresigningConfig};
+use status_core::{BoxError, FileInfo, JobId};
+use status_http::UploadTicket;
+
+/// How long an upload may take to begin.
+const EXPIRES: Duration = Duration::from_secs(3_600);
+
+/// A bucket.
+#[derive(Clone, Debug)]
+pub(crate) struct S3Uploads {
+    client: Client,
+    bucket: String,
+}
+
+impl S3Uploads {
+    pub(crate) async fn open(bucket: &str) -> Self {
+        let config: SdkConfig = aws_config::load_defaults(BehaviorVersion::latest()).await;
+        // Servers that stand in for S3 have no host name for each bucket.
+        let config = Builder::from(&config).force_path_style(true).build();
+        Self { client: Client::from_conf(config), bucket: bucket.to_owned() }
+    }
+
+    /// Where browsers send files: scheme and host, for the page's policy.
+    pub(crate) async fn origin(&self) -> Result<String, BoxError> {
+        let request = self.client.put_object().bucket(&self.bucket).key("uploads/");
+        let url = request.presigned(PresigningConfig::expires_in(EXPIRES)?).await?.uri().to_owned();
+        let uri: axum::http::Uri = url.parse()?;
+        let authority = uri.authority().ok_or("S3's address has no host")?;
+        Ok(format!("{}://{authority}", uri.scheme_str().unwrap_or("https")))
+    }
+}
+
+#[async_trait]
+impl status_http::Uploads for S3Uploads {
+    /// Signs the size and the type too: nothing else can be uploaded with it.
+    async fn ticket(&self, job: JobId, file: &FileInfo) -> Result<UploadTicket, BoxError> {
+        let request = self
+            .client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(format!("uploads/{job}/{}", file.name.replace('/', "_")))
+            .content_type(&file.content_type)
+            .content_length(i64::try_from(file.size)?);
+        let signed = request.presigned(PresigningConfig::expires_in(EXPIRES)?).await?;
+        // Browsers set the length themselves, and let no script set it.
+        let headers = signed.headers().filter(|(name, _)| !name.eq_ignore_ascii_case("content-length"));
+        let headers: BTreeMap<_, _> =
+            headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Ok(UploadTicket { method: "PUT".into(), url: signed.uri().to_owned(), headers })
+    }
+}
