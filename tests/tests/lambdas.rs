@@ -54,7 +54,7 @@ async fn function(name: &str, binary: &str, environment: Value) -> String {
 impl Stack {
     async fn deploy(name: &str) -> Self {
         // Every test of this file sets the same.
-        let config = aws_config::defaults(aws_config::BehaviorVersion::latest()).load().await;
+        let config = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
         let s3 = aws_sdk_s3::config::Builder::from(&config).force_path_style(true).build();
         let (s3, sqs) = (aws_sdk_s3::Client::from_conf(s3), aws_sdk_sqs::Client::new(&config));
         sqs.create_queue().queue_name(format!("{name}-dead")).send().await.expect("a queue");

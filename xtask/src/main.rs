@@ -11,7 +11,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-use crate::tools::DynamoDbLocal;
+use crate::tools::{DynamoDbLocal, MiniStack};
 
 /// The project's own commands.
 #[derive(Parser)]
@@ -57,16 +57,35 @@ fn lint() -> bool {
         && run("documentation", cargo(&docs).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-/// Every test; those against AWS's own engine if it can be had.
+/// Every test; those against AWS's own engine, and those of the Lambdas, if what they need can be had.
 fn tests() -> bool {
-    match DynamoDbLocal::start() {
+    let mut command = cargo(&TESTS);
+    let (mut features, mut allowed) = (vec!["--features", "status-core/mock"], true);
+    let dynamodb = DynamoDbLocal::start();
+    match &dynamodb {
         Ok(server) => {
-            let mut command = cargo(&TESTS);
-            command.args(["--features", "status-dynamo/dynamodb-local"]);
-            run("tests", command.env("DYNAMODB_LOCAL_URL", server.url()))
+            features.extend(["--features", "status-dynamo/dynamodb-local"]);
+            command
+                .args(["--features", "status-dynamo/dynamodb-local"])
+                .env("DYNAMODB_LOCAL_URL", server.url());
         }
-        Err(why) => skipped("the tests against DynamoDB Local", &why) && run("tests", &mut cargo(&TESTS)),
+        Err(why) => allowed &= skipped("the tests against DynamoDB Local", why),
     }
+    let ministack = MiniStack::start();
+    match &ministack {
+        Ok(server) => {
+            features.extend(["--features", "e2e/ministack"]);
+            command.args(["--features", "e2e/ministack"]).env("MINISTACK_URL", server.url());
+            command.env("AWS_ENDPOINT_URL", server.url()).env("AWS_REGION", "us-east-1");
+            command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+        }
+        Err(why) => allowed &= skipped("the tests of the Lambdas", why),
+    }
+    // The very features of the tests, so that everything is compiled once.
+    let mut binaries = cargo(&["build", "--release", "--workspace", "--bins"]);
+    binaries.args(&features);
+    command.env("BOOTSTRAPS", root().join("target/release"));
+    allowed && run("the Lambdas' binaries", &mut binaries) && run("tests", &mut command)
 }
 
 /// Says what is skipped, and why; that fails where `CI` is set.

@@ -13,15 +13,61 @@ use crate::root;
 /// The npm package that carries AWS's DynamoDB Local.
 const PACKAGE: &str = "amplify-dynamodb-simulator@2.9.30";
 
-/// A running DynamoDB Local, in memory; ends when dropped.
-pub(crate) struct DynamoDbLocal {
+/// The PyPI package that stands in for S3, SQS and Lambda.
+const MINISTACK: &str = "ministack==1.5.33";
+
+/// A server that tests need; ends when dropped.
+pub(crate) struct Running {
     child: Child,
     port: u16,
 }
 
+/// AWS's DynamoDB Local, in memory.
+pub(crate) struct DynamoDbLocal;
+
+/// MiniStack: functions run as plain processes, without Docker.
+pub(crate) struct MiniStack;
+
+impl MiniStack {
+    /// Fetches it into an environment of its own if need be, and starts it.
+    pub(crate) fn start() -> Result<Running, String> {
+        let folder = root().join("target/tools/ministack");
+        let program = folder.join("bin/ministack");
+        if !program.exists() {
+            have("python3", &["-c", "import venv, ensurepip"], "python3-venv")?;
+            println!("── fetching {MINISTACK} from PyPI");
+            output(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+            output(Command::new(folder.join("bin/pip")).args(["install", "--quiet", MINISTACK]))?;
+        }
+        let port = free_port()?;
+        let mut command = Command::new(program);
+        command.env("GATEWAY_PORT", port.to_string()).env("BIND_HOST", "127.0.0.1").current_dir(&folder);
+        Running::start("MiniStack", port, &mut command)
+    }
+}
+
+impl Running {
+    fn start(name: &str, port: u16, command: &mut Command) -> Result<Self, String> {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let server = Self { child: child.map_err(|error| format!("{name}: {error}"))?, port };
+        for _ in 0..300 {
+            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                println!("── {name} listens on {}", server.url());
+                return Ok(server);
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        Err(format!("{name} does not listen after 30 s"))
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+}
+
 impl DynamoDbLocal {
     /// Fetches it if need be, and starts it.
-    pub(crate) fn start() -> Result<Self, String> {
+    pub(crate) fn start() -> Result<Running, String> {
         have("java", &["-version"], "default-jre-headless")?;
         let folder = root().join("target/tools/dynamodb-local");
         let emulator = folder.join("package/emulator");
@@ -33,9 +79,9 @@ impl DynamoDbLocal {
                 output(Command::new("npm").args(["pack", "--silent", PACKAGE]).current_dir(&folder))?;
             output(Command::new("tar").args(["xzf", packed.trim()]).current_dir(&folder))?;
         }
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let port = free.map_err(|error| error.to_string())?.port();
-        let child = Command::new("java")
+        let port = free_port()?;
+        let mut command = Command::new("java");
+        command
             .args([
                 "-Djava.library.path=DynamoDBLocal_lib",
                 "-jar",
@@ -44,28 +90,17 @@ impl DynamoDbLocal {
                 "-port",
             ])
             .arg(port.to_string())
-            .current_dir(&emulator)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| format!("java: {error}"))?;
-        let server = Self { child, port };
-        for _ in 0..300 {
-            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                println!("── DynamoDB Local listens on {}", server.url());
-                return Ok(server);
-            }
-            thread::sleep(Duration::from_millis(100));
-        }
-        Err("DynamoDB Local does not listen after 30 s".into())
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+            .current_dir(&emulator);
+        Running::start("DynamoDB Local", port, &mut command)
     }
 }
 
-impl Drop for DynamoDbLocal {
+fn free_port() -> Result<u16, String> {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    free.map(|address| address.port()).map_err(|error| error.to_string())
+}
+
+impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
