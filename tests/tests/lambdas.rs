@@ -151,7 +151,7 @@ const LEADS: &[u8] = include_bytes!("../data/leads-100.csv");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_becomes_leads_through_the_lambdas() {
-    let stack = Stack::deploy("import-once").await;
+    let stack = Stack::deploy(&format!("import-once-{}", std::process::id())).await;
     let visitor = stack.server.visitor();
     let job = upload(&visitor, "leads 100+ümlaut.csv", LEADS.to_vec()).await;
     let done = visitor.until_over(&job).await;
