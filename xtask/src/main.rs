@@ -1,6 +1,7 @@
 //! The project's own commands. See `cargo xtask --help`.
 
 mod eta;
+mod lambdas;
 mod tools;
 
 use std::{
@@ -19,6 +20,8 @@ use crate::tools::{DynamoDbLocal, MiniStack};
 enum Xtask {
     /// Everything: formatting, lints, unit, property, conformance and end-to-end tests, and the estimate's figures.
     Test(Test),
+    /// Builds the packages of the Lambdas, `target/lambdas/{splitter,caller}.zip`, as `examples/template.yaml` wants them.
+    Lambdas,
     /// The estimate's figures on both sets of the kit, beside what they are to be.
     Eta,
 }
@@ -40,14 +43,17 @@ enum Part {
 fn main() -> ExitCode {
     let passed = match Xtask::parse() {
         Xtask::Test(Test { part: Some(Part::Lint) }) => lint(),
-        Xtask::Test(Test { part: Some(Part::Cargo) }) => run("tests", &mut cargo(&TESTS)),
+        Xtask::Test(Test { part: Some(Part::Cargo) }) => {
+            run("tests", cargo(&TESTS).arg("--features=status-core/mock"))
+        }
         Xtask::Test(Test { part: None }) => lint() && tests() && eta::check(),
+        Xtask::Lambdas => lambdas::build(),
         Xtask::Eta => eta::check(),
     };
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-const TESTS: [&str; 5] = ["test", "--release", "--workspace", "--features", "status-core/mock"];
+const TESTS: [&str; 3] = ["test", "--release", "--workspace"];
 
 fn lint() -> bool {
     let clippy = ["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"];
@@ -55,37 +61,31 @@ fn lint() -> bool {
     run("formatting", &mut cargo(&["fmt", "--all", "--check"]))
         && run("lints", &mut cargo(&clippy))
         && run("documentation", cargo(&docs).env("RUSTDOCFLAGS", "-D warnings"))
+        && lambdas::check_template()
 }
 
 /// Every test; those against AWS's own engine, and those of the Lambdas, if what they need can be had.
 fn tests() -> bool {
-    let mut command = cargo(&TESTS);
-    let (mut features, mut allowed) = (vec!["--features", "status-core/mock"], true);
+    let (mut features, mut tests, mut allowed) = (vec!["--features=status-core/mock"], cargo(&TESTS), true);
     let dynamodb = DynamoDbLocal::start();
     match &dynamodb {
         Ok(server) => {
-            features.extend(["--features", "status-dynamo/dynamodb-local"]);
-            command
-                .args(["--features", "status-dynamo/dynamodb-local"])
-                .env("DYNAMODB_LOCAL_URL", server.url());
+            features.push("--features=status-dynamo/dynamodb-local");
+            tests.env("DYNAMODB_LOCAL_URL", server.url());
         }
         Err(why) => allowed &= skipped("the tests against DynamoDB Local", why),
     }
     let ministack = MiniStack::start();
     match &ministack {
         Ok(server) => {
-            features.extend(["--features", "e2e/ministack"]);
-            command.args(["--features", "e2e/ministack"]).env("MINISTACK_URL", server.url());
-            command.env("AWS_ENDPOINT_URL", server.url()).env("AWS_REGION", "us-east-1");
-            command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+            features.push("--features=e2e/ministack");
+            tests.env("MINISTACK_URL", server.url()).env("BOOTSTRAPS", lambdas::folder());
+            tests.env("AWS_ENDPOINT_URL", server.url()).env("AWS_REGION", "us-east-1");
+            tests.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
         }
         Err(why) => allowed &= skipped("the tests of the Lambdas", why),
     }
-    // The very features of the tests, so that everything is compiled once.
-    let mut binaries = cargo(&["build", "--release", "--workspace", "--bins"]);
-    binaries.args(&features);
-    command.env("BOOTSTRAPS", root().join("target/release"));
-    allowed && run("the Lambdas' binaries", &mut binaries) && run("tests", &mut command)
+    allowed && (ministack.is_err() || lambdas::build()) && run("tests", tests.args(&features))
 }
 
 /// Says what is skipped, and why; that fails where `CI` is set.
@@ -106,6 +106,11 @@ fn cargo(arguments: &[&str]) -> Command {
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is in the workspace").to_owned()
+}
+
+/// Where cargo builds.
+fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 fn run(what: &str, command: &mut Command) -> bool {

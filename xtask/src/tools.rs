@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{TcpListener, TcpStream},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
@@ -31,17 +32,11 @@ pub(crate) struct MiniStack;
 impl MiniStack {
     /// Fetches it into an environment of its own if need be, and starts it.
     pub(crate) fn start() -> Result<Running, String> {
-        let folder = root().join("target/tools/ministack");
-        let program = folder.join("bin/ministack");
-        if !program.exists() {
-            have("python3", &["-c", "import venv, ensurepip"], "python3-venv")?;
-            println!("── fetching {MINISTACK} from PyPI");
-            output(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
-            output(Command::new(folder.join("bin/pip")).args(["install", "--quiet", MINISTACK]))?;
-        }
+        let program = python_program("ministack", MINISTACK)?;
         let port = free_port()?;
         let mut command = Command::new(program);
-        command.env("GATEWAY_PORT", port.to_string()).env("BIND_HOST", "127.0.0.1").current_dir(&folder);
+        command.env("GATEWAY_PORT", port.to_string()).env("BIND_HOST", "127.0.0.1");
+        command.current_dir(root().join("target/tools"));
         Running::start("MiniStack", port, &mut command)
     }
 }
@@ -93,6 +88,19 @@ impl DynamoDbLocal {
             .current_dir(&emulator);
         Running::start("DynamoDB Local", port, &mut command)
     }
+}
+
+/// A program of a PyPI package, fetched into an environment of its own if need be.
+pub(crate) fn python_program(name: &str, package: &str) -> Result<PathBuf, String> {
+    let folder = root().join("target/tools").join(name);
+    let program = folder.join("bin").join(name);
+    if !program.exists() {
+        have("python3", &["-c", "import venv, ensurepip"], "python3-venv")?;
+        println!("── fetching {package} from PyPI");
+        output(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+        output(Command::new(folder.join("bin/pip")).args(["install", "--quiet", package]))?;
+    }
+    Ok(program)
 }
 
 fn free_port() -> Result<u16, String> {

@@ -49,6 +49,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use aws_sdk_dynamodb::{
     Client,
+    operation::query::builders::QueryFluentBuilder,
     types::{AttributeValue, KeysAndAttributes, ReturnValuesOnConditionCheckFailure},
 };
 use futures::future::try_join_all;
@@ -96,20 +97,25 @@ impl DynamoStore {
         self
     }
 
+    /// A `Query` of the job's items.
+    fn query(&self, id: JobId, consistency: Consistency) -> QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(":pk", AttributeValue::S(id.to_string()))
+            .consistent_read(consistency == Consistency::Strong)
+            .set_return_consumed_capacity(self.metered())
+    }
+
     /// All items of the job: one `Query`, or one for each megabyte.
     async fn items(&self, id: JobId, consistency: Consistency) -> Result<Vec<Item>, StoreError> {
         let mut items = Vec::new();
         let mut start = None;
         loop {
             let page = self
-                .client
-                .query()
-                .table_name(&self.table)
-                .key_condition_expression("pk = :pk")
-                .expression_attribute_values(":pk", AttributeValue::S(id.to_string()))
-                .consistent_read(consistency == Consistency::Strong)
+                .query(id, consistency)
                 .set_exclusive_start_key(start)
-                .set_return_consumed_capacity(self.metered())
                 .send()
                 .await
                 .map_err(|error| failed("Query", format!("job {id}"), error))?;

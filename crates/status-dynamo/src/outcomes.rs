@@ -198,20 +198,11 @@ impl DynamoStore {
 
     /// Whether `chunk` may have been the last one open. Batches come roughly in order, so that the head and the highest chunk
     /// (the two last items of a job: one read unit) nearly always tell that it was not, and spare reading them all.
-    pub(crate) async fn may_be_last(&self, id: JobId, chunk: &Chunk) -> Result<bool, StoreError> {
+    async fn may_be_last(&self, id: JobId, chunk: &Chunk) -> Result<bool, StoreError> {
         if !chunk.is_full(None) {
             return Ok(false);
         }
-        let query = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .key_condition_expression("pk = :pk")
-            .expression_attribute_values(":pk", AttributeValue::S(id.to_string()))
-            .consistent_read(true)
-            .scan_index_forward(false)
-            .limit(2)
-            .set_return_consumed_capacity(self.metered());
+        let query = self.query(id, Consistency::Strong).scan_index_forward(false).limit(2);
         let ends = query.send().await.map_err(|error| failed("Query", format!("job {id}"), error))?;
         self.read(ends.consumed_capacity.as_ref());
         let [head, highest] = ends.items() else { return Ok(true) };

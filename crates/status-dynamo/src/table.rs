@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::{
     error::{BuildError, ProvideErrorMetadata},
     types::{
         AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
-        ProjectionType, ScalarAttributeType, TableDescription, TableStatus, TimeToLiveSpecification,
+        ProjectionType, ScalarAttributeType, TableDescription, TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
     },
 };
 use status_core::StoreError;
@@ -18,12 +18,31 @@ use crate::{
 };
 
 impl DynamoStore {
-    /// Creates the table with its indexes and its time-to-live, and waits until it can be used. Does nothing if it is there
-    /// already and is such a table.
+    /// Creates the table with its indexes and its time-to-live, and waits until it can be used. Only looks, and changes
+    /// nothing, if it is there already and is such a table: then `DescribeTable` and `DescribeTimeToLive` have to be allowed,
+    /// and no more.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] if there is another table of that name; [`StoreError::Unavailable`].
     pub async fn create_table(&self) -> Result<(), StoreError> {
+        if !self.exists().await? {
+            self.create_it().await?;
+        }
+        self.wait_until_active().await?;
+        self.enable_expiry().await
+    }
+
+    async fn exists(&self) -> Result<bool, StoreError> {
+        match self.client.describe_table().table_name(&self.table).send().await {
+            Ok(_) => Ok(true),
+            Err(error) if error.as_service_error().is_some_and(|e| e.is_resource_not_found_exception()) => {
+                Ok(false)
+            }
+            Err(error) => Err(failed("DescribeTable", format!("table {}", self.table), error)),
+        }
+    }
+
+    async fn create_it(&self) -> Result<(), StoreError> {
         let subject = || format!("table {}", self.table);
         let invalid = |error: BuildError| StoreError::Corrupt { subject: subject(), why: error.to_string() };
         let attribute = |name: &str, kind| {
@@ -58,26 +77,28 @@ impl DynamoStore {
             .send()
             .await;
         match created {
-            Ok(_) => {}
-            Err(error) if error.as_service_error().is_some_and(|e| e.is_resource_in_use_exception()) => {}
-            Err(error) => return Err(failed("CreateTable", subject(), error)),
-        }
-        self.wait_until_active().await?;
-        let expiry = TimeToLiveSpecification::builder()
-            .attribute_name("ttl_at")
-            .enabled(true)
-            .build()
-            .map_err(invalid)?;
-        let set = self
-            .client
-            .update_time_to_live()
-            .table_name(&self.table)
-            .time_to_live_specification(expiry)
-            .send()
-            .await;
-        match set {
             Ok(_) => Ok(()),
-            // "TimeToLive is already enabled".
+            // Somebody else was faster.
+            Err(error) if error.as_service_error().is_some_and(|e| e.is_resource_in_use_exception()) => Ok(()),
+            Err(error) => Err(failed("CreateTable", subject(), error)),
+        }
+    }
+
+    async fn enable_expiry(&self) -> Result<(), StoreError> {
+        let subject = || format!("table {}", self.table);
+        let described = self.client.describe_time_to_live().table_name(&self.table).send().await;
+        let described = described.map_err(|error| failed("DescribeTimeToLive", subject(), error))?;
+        let status = described.time_to_live_description.and_then(|expiry| expiry.time_to_live_status);
+        if matches!(status, Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling)) {
+            return Ok(());
+        }
+        let expiry = TimeToLiveSpecification::builder().attribute_name("ttl_at").enabled(true).build();
+        let expiry =
+            expiry.map_err(|error| StoreError::Corrupt { subject: subject(), why: error.to_string() })?;
+        let set = self.client.update_time_to_live().table_name(&self.table).time_to_live_specification(expiry);
+        match set.send().await {
+            Ok(_) => Ok(()),
+            // "TimeToLive is already enabled": somebody else was faster.
             Err(error)
                 if error.as_service_error().and_then(ProvideErrorMetadata::code)
                     == Some("ValidationException") =>

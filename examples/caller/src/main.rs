@@ -1,4 +1,4 @@
-//! `caller`: the Lambda (deployed as `bootstrap`) for batches on SQS.
+//! `caller`: the Lambda (deployed as `bootstrap`) for batches on SQS and, on a schedule, for sweeping.
 
 use std::{
     process::ExitCode,
@@ -7,18 +7,40 @@ use std::{
 };
 
 use aws_config::BehaviorVersion;
-use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
+use aws_lambda_events::event::{
+    eventbridge::EventBridgeEvent,
+    sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage},
+};
 use caller::{Caller, Delivery, Handled};
 use clap::Parser;
 use lambda_runtime::{LambdaEvent, service_fn};
-use leads::{DynamoLeads, Normaliser, Rules};
-use status_core::{BoxError, Tracker};
+use leads::{DynamoLeads, NormaliserKind};
+use serde::{Deserialize, Serialize};
+use status_core::{BoxError, Swept, Tracker};
 use status_dynamo::DynamoStore;
 
 /// What is left of the Lambda's time for recording what became of the batches.
 const MARGIN: Duration = Duration::from_secs(2);
 
-/// Works on batches of leads, as a Lambda for SQS events. Set these in its environment.
+/// What the Lambda is called for.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Event {
+    /// Batches from the queue.
+    Batches(SqsEvent),
+    /// It is time to sweep: any event of EventBridge, such as a schedule's.
+    Sweep(EventBridgeEvent),
+}
+
+/// What it answers.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Answer {
+    Batches(SqsBatchResponse),
+    Swept(Swept),
+}
+
+/// Works on batches of leads, as a Lambda for SQS events, and sweeps on EventBridge events. Set these in its environment.
 #[derive(Parser)]
 #[command(name = "caller", version)]
 struct Environment {
@@ -28,9 +50,9 @@ struct Environment {
     /// The DynamoDB table of the leads.
     #[arg(long, env = "LEADS_TABLE")]
     leads_table: String,
-    /// What turns rows into leads.
-    #[arg(long, env = "NORMALISER", value_parser = ["rules"], default_value = "rules")]
-    normaliser: String,
+    /// What turns rows into leads; if not given, DeepSeek where there is a `DEEPSEEK_API_KEY`, else the rules.
+    #[arg(long, env = "NORMALISER", value_enum)]
+    normaliser: Option<NormaliserKind>,
     /// A batch that fails when it is received for this time is given up; the queue's own limit must not be lower.
     #[arg(long, env = "MAX_RECEIVE_COUNT", default_value_t = 3)]
     max_receive_count: u32,
@@ -54,11 +76,19 @@ async fn serve(environment: Environment) -> Result<(), BoxError> {
     let client = aws_sdk_dynamodb::Client::new(&config);
     let tracker = Tracker::new(Arc::new(DynamoStore::new(client.clone(), environment.status_table)));
     let leads = DynamoLeads::new(client, environment.leads_table);
-    let normaliser: Arc<dyn Normaliser> = Arc::new(Rules);
-    let caller = Caller::new(tracker, normaliser, Arc::new(leads), environment.max_receive_count);
-    lambda_runtime::run(service_fn(async |event: LambdaEvent<SqsEvent>| {
-        let time_left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
-        Ok::<_, BoxError>(handle(&caller, event.payload.records, time_left.saturating_sub(MARGIN)).await)
+    let normaliser = NormaliserKind::open(environment.normaliser)?;
+    let caller = Caller::new(tracker.clone(), normaliser, Arc::new(leads), environment.max_receive_count);
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<Event>| match event.payload {
+        Event::Batches(batches) => {
+            let time_left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
+            let time_left = time_left.saturating_sub(MARGIN);
+            Ok::<_, BoxError>(Answer::Batches(handle(&caller, batches.records, time_left).await))
+        }
+        Event::Sweep(event) => {
+            let swept = tracker.sweep().await?;
+            tracing::info!(event = event.id, ?swept, "swept");
+            Ok(Answer::Swept(swept))
+        }
     }))
     .await
 }

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Parser, ValueEnum};
+use leads::NormaliserKind;
 
 /// Serves the CRM import: upload a list of leads, watch it being processed, see the leads.
 #[derive(Clone, Debug, Parser)]
@@ -28,9 +29,9 @@ pub struct Config {
     /// what was unfinished.
     #[arg(long, env = "STATUS_DATA", conflicts_with_all = ["store", "table", "uploads", "queue"])]
     pub data: Option<PathBuf>,
-    /// What turns rows into leads.
-    #[arg(long, env = "STATUS_NORMALISER", value_enum, default_value_t = NormaliserKind::Rules)]
-    pub normaliser: NormaliserKind,
+    /// What turns rows into leads; if not given, DeepSeek where there is a `DEEPSEEK_API_KEY`, else the rules.
+    #[arg(long, env = "STATUS_NORMALISER", value_enum)]
+    pub normaliser: Option<NormaliserKind>,
     /// Leads in a batch.
     #[arg(long, env = "STATUS_BATCH_SIZE", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub batch_size: u32,
@@ -98,11 +99,4 @@ impl FromStr for QueueKind {
             _ => Err("say memory or sqs:URL"),
         }
     }
-}
-
-/// What turns rows into leads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub enum NormaliserKind {
-    /// Rules: columns are known by their names.
-    Rules,
 }

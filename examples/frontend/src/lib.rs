@@ -12,17 +12,17 @@ mod uploads;
 
 use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use ::leads::{LeadTable, Normaliser, Rules};
+use ::leads::{DeepSeekError, LeadTable, Normaliser, NormaliserKind};
 use axum::{Router, middleware, routing::get};
 use caller::Caller;
 use splitter::Splitter;
-use status_core::{BoxError, Policy, Tracker};
+use status_core::{BoxError, Policy, Tolerance, Tracker};
 use status_http::Api;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use backend::Backend;
-pub use config::{Config, NormaliserKind, QueueKind, StoreKind, UploadsKind};
+pub use config::{Config, QueueKind, StoreKind, UploadsKind};
 use owner::Visitor;
 use pipeline::{Delayed, Pipeline};
 use storage::S3Uploads;
@@ -34,6 +34,8 @@ const DRAIN: Duration = Duration::from_secs(8);
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// A batch is given up when it has failed so often.
 const MAX_RECEIVES: u32 = 3;
+/// An import goes on while no more than a tenth of its batches fail: one bad batch must not cost the other ninety-nine.
+const TOLERANCE: Tolerance = Tolerance::Percent(10);
 /// What goes together, for whoever asked for something else.
 const TOGETHER: &str = "the Lambdas work with --store dynamodb, --uploads s3:BUCKET and --queue sqs:URL, all three; \
     without them, this process does, with --uploads memory and --queue memory";
@@ -77,6 +79,9 @@ pub enum StartError {
     /// The bucket cannot be addressed.
     #[error("cannot use the S3 bucket")]
     Bucket(#[source] BoxError),
+    /// The normaliser cannot be used as it is set up.
+    #[error("cannot normalise leads")]
+    Normaliser(#[from] DeepSeekError),
     /// The tables cannot be created or reached.
     #[error("cannot use the DynamoDB tables")]
     Tables(#[source] BoxError),
@@ -100,12 +105,13 @@ impl Frontend {
         policy.stall_after = config.stall_after;
         policy.retention = config.retention;
         policy.track_starts = true;
+        policy.tolerance = TOLERANCE;
         let Backend { store, leads, uploads } = Backend::open(config).await?;
         let tracker = Tracker::new(store).with_policy(policy).with_noun("Leads");
         let mut connect = String::new();
         let (storage, receive): (Arc<dyn status_http::Uploads>, _) = match (&config.uploads, &config.queue) {
             (UploadsKind::Memory, QueueKind::Memory) => {
-                let local = work_here(config, &tracker, leads.clone(), uploads, &tasks, &shutdown);
+                let local = work_here(config, &tracker, leads.clone(), uploads, &tasks, &shutdown)?;
                 local.resume().await.map_err(StartError::Uploads)?;
                 (local.uploads.clone(), uploads::router(local))
             }
@@ -171,8 +177,9 @@ fn work_here(
     uploads: Uploads,
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
-) -> Local {
-    let normaliser: Arc<dyn Normaliser> = Arc::new(Delayed::new(Rules, config.batch_delay));
+) -> Result<Local, StartError> {
+    let normaliser = NormaliserKind::open(config.normaliser)?;
+    let normaliser: Arc<dyn Normaliser> = Arc::new(Delayed::new(normaliser, config.batch_delay));
     let caller = Caller::new(tracker.clone(), normaliser, leads, MAX_RECEIVES);
     let (queue, deliveries) = pipeline::queue();
     let batch_size = usize::try_from(config.batch_size).unwrap_or(10);
@@ -181,7 +188,7 @@ fn work_here(
         tasks.spawn(pipeline::work(caller.clone(), deliveries.clone(), shutdown.clone()));
     }
     let pipeline = Pipeline::new(splitter, tasks.clone(), shutdown.clone());
-    Local { tracker: tracker.clone(), uploads: Arc::new(uploads), pipeline }
+    Ok(Local { tracker: tracker.clone(), uploads: Arc::new(uploads), pipeline })
 }
 
 fn app(api: Api, state: State, receive: Router, connect: &str) -> Router {

@@ -9,5 +9,5 @@ mod table;
 
 pub use lead::{Field, Lead};
 pub use message::{BatchMessage, Columns, RawLead};
-pub use normalise::{NormaliseError, Normalised, Normaliser, Rules};
+pub use normalise::{DeepSeek, DeepSeekError, NormaliseError, Normalised, Normaliser, NormaliserKind, Rules};
 pub use table::{DynamoLeads, LeadPage, LeadQuery, LeadTable, MemoryLeads, Sort, StoredLead, TableError};

@@ -82,14 +82,28 @@ const NAMES: &[(&str, Meaning)] = &[
 ];
 
 fn by_rules(row: &RawLead) -> Normalised {
+    somebody(known(row))
+}
+
+/// The lead, if there is anybody to talk to.
+pub(super) fn somebody(lead: Lead) -> Normalised {
+    if lead.is_somebody() {
+        Ok(lead)
+    } else {
+        Err("The row has no name, company, e-mail address or phone number.".into())
+    }
+}
+
+/// What the rules know of the row.
+pub(super) fn known(row: &RawLead) -> Lead {
     let mut lead = Lead::default();
     let mut rest = Vec::new();
-    for (column, value) in
-        row.iter().map(|(column, value)| (column, value.trim())).filter(|(_, value)| !value.is_empty())
-    {
+    for (column, value) in row.iter().map(|(column, value)| (column, value.trim())) {
         match meaning(column) {
+            _ if value.is_empty() => {}
             // The first address and the first number are the lead's; what else there is stays readable in the remarks.
             Meaning::Field(Field::Email) if !is_email(value) => rest.push((column, value)),
+            Meaning::Field(Field::Remarks) => rest.push((column, value)),
             Meaning::Field(field) if lead.get(field).is_empty() => value.clone_into(lead.get_mut(field)),
             Meaning::FullName if lead.first_name.is_empty() && lead.last_name.is_empty() => {
                 let (first, last) = split_name(value);
@@ -99,20 +113,17 @@ fn by_rules(row: &RawLead) -> Normalised {
             _ => rest.push((column, value)),
         }
     }
-    for (column, value) in rest {
-        if !lead.remarks.is_empty() {
-            lead.remarks.push_str("; ");
-        }
-        lead.remarks.push_str(column);
-        lead.remarks.push_str(": ");
-        lead.remarks.push_str(value);
-    }
-    let lead = lead.tidied();
-    if lead.is_somebody() {
-        Ok(lead)
-    } else {
-        Err("The row has no name, company, e-mail address or phone number.".into())
-    }
+    lead.remarks = remarks(rest.into_iter());
+    lead.tidied()
+}
+
+/// The remarks that say these cells: the first that is a remark as it is, the others with their column.
+pub(super) fn remarks<'a>(cells: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut cells: Vec<_> = cells.collect();
+    let first = cells.iter().position(|(column, _)| meaning(column) == Meaning::Field(Field::Remarks));
+    let first = first.map(|place| cells.remove(place).1.to_owned());
+    let others = cells.into_iter().map(|(column, value)| format!("{column}: {value}"));
+    first.into_iter().chain(others).collect::<Vec<_>>().join("; ")
 }
 
 fn meaning(column: &str) -> Meaning {

@@ -34,11 +34,34 @@ impl DynamoLeads {
         Self { client, table: table.into() }
     }
 
-    /// Creates the table, unless it is there, and waits until it can be used.
+    /// Creates the table, unless it is there, and waits until it can be used. Of one that is there it only asks `DescribeTable`.
     ///
     /// # Errors
     /// [`TableError`].
     pub async fn create_table(&self) -> Result<(), TableError> {
+        let failed = |source: BoxError| TableError { operation: "creating the table", source };
+        if self.status().await?.is_none() {
+            self.create_it().await?;
+        }
+        for _ in 0..120 {
+            if self.status().await? == Some(TableStatus::Active) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        Err(failed("it does not become active".into()))
+    }
+
+    /// `None` if there is no such table.
+    async fn status(&self) -> Result<Option<TableStatus>, TableError> {
+        match self.client.describe_table().table_name(&self.table).send().await {
+            Ok(described) => Ok(described.table.and_then(|table| table.table_status)),
+            Err(error) if error.code() == Some("ResourceNotFoundException") => Ok(None),
+            Err(error) => Err(TableError { operation: "looking for the table", source: error.into() }),
+        }
+    }
+
+    async fn create_it(&self) -> Result<(), TableError> {
         let failed = |source: BoxError| TableError { operation: "creating the table", source };
         let mut create =
             self.client.create_table().table_name(&self.table).billing_mode(BillingMode::PayPerRequest);
@@ -50,20 +73,11 @@ impl DynamoLeads {
                 .attribute_definitions(attribute.build().map_err(|e| failed(e.into()))?)
                 .key_schema(key.build().map_err(|e| failed(e.into()))?);
         }
-        if let Err(error) = create.send().await
-            && error.code() != Some("ResourceInUseException")
-        {
-            return Err(failed(error.into()));
+        match create.send().await {
+            Err(error) if error.code() != Some("ResourceInUseException") => Err(failed(error.into())),
+            // Somebody else was faster, perhaps.
+            _ => Ok(()),
         }
-        for _ in 0..120 {
-            let described = self.client.describe_table().table_name(&self.table).send().await;
-            let table = described.map_err(|error| failed(error.into()))?.table;
-            if table.as_ref().and_then(|table| table.table_status()) == Some(&TableStatus::Active) {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-        Err(failed("it does not become active".into()))
     }
 
     async fn write(&self, leads: &[StoredLead], owner: &OwnerId) -> Result<(), TableError> {
