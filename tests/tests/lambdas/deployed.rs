@@ -1,0 +1,91 @@
+//! What people upload becomes leads, through everything that is deployed.
+
+use std::time::Duration;
+
+use e2e::{leads_100, many_leads};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    deepseek::{DeepSeek, Upset},
+    stack::{Stack, upload},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_becomes_leads_through_the_lambdas() {
+    let stack = Stack::deploy("once", &Value::Null).await;
+    let visitor = stack.server.visitor();
+    let job = upload(&visitor, "leads 100+ümlaut.csv", leads_100()).await;
+    let done = visitor.until_over(&job).await;
+    assert_eq!(done["status"], "completed", "{done}");
+    assert_eq!(
+        done["progress"]["batches"],
+        json!({"total": 10, "completed": 10, "failed": 0, "pending": 0, "running": 0})
+    );
+    assert_eq!(done["progress"]["items"]["processed"], 100);
+    assert_eq!(visitor.get("/leads").await["total"], 100);
+    // Every message once more: nothing changes, and none is left.
+    for batch in 0..10 {
+        let id = job.trim_start_matches("/jobs/");
+        let leads = json!([{"Email": "x@example.com"}]);
+        stack.send(&json!({"job_id": id, "batch": batch, "file_name": "again.csv", "first_row": 1, "leads": leads})).await;
+    }
+    stack.until_drained().await;
+    let after = visitor.get(&job).await;
+    assert_eq!((&after["progress"], &after["status"]), (&done["progress"], &done["status"]));
+    assert_eq!(visitor.get("/leads").await["total"], 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_poisonous_batch_among_a_hundred_fails_and_the_others_are_imported() {
+    let deepseek = DeepSeek::serve(Duration::ZERO, Upset::By("ann555@example.com")).await;
+    let stack = Stack::deploy("poison", &deepseek.environment()).await;
+    let visitor = stack.server.visitor();
+    let job = upload(&visitor, "poison.csv", many_leads(1_000)).await;
+    let done = visitor.until_over(&job).await;
+    assert_eq!((&done["status"], &done["outcome"]), (&json!("completed"), &json!("partial")), "{done}");
+    assert_eq!(done["progress"]["batches"]["completed"], 99);
+    assert_eq!(done["progress"]["batches"]["failed"], 1);
+    assert_eq!(done["progress"]["items"], json!({"total": 1000, "processed": 990, "failed": 10}));
+    assert_eq!(visitor.get("/leads").await["total"], 990);
+    // Asked three times for the poisonous batch, once for each other.
+    assert_eq!(deepseek.asked(), 102);
+    let errors = visitor.get(&format!("{job}/errors")).await;
+    let errors = errors["errors"].as_array().expect("errors");
+    let items: Vec<_> = errors.iter().map(|error| error["item"].as_u64().expect("a row")).collect();
+    assert_eq!(items, (551..=560).collect::<Vec<_>>());
+    for error in errors {
+        assert_eq!((&error["batch"], &error["code"]), (&json!(55), &json!("normaliser-refused")));
+    }
+    let csv = visitor.request(Method::GET, &format!("{job}/errors")).header("accept", "text/csv").send().await;
+    let csv = csv.expect("answered").text().await.expect("text");
+    assert_eq!(csv.lines().count(), 11);
+    assert!(csv.contains("55,551,normaliser-refused,The normaliser refused the request."), "{csv}");
+    stack.until_drained().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_cancel_in_mid_flight_the_remaining_messages_drain_without_being_processed() {
+    let deepseek = DeepSeek::serve(Duration::from_millis(500), Upset::Never).await;
+    let stack = Stack::deploy("cancel", &deepseek.environment()).await;
+    let visitor = stack.server.visitor();
+    let job = upload(&visitor, "cancel.csv", many_leads(2_000)).await;
+    visitor.until(&job, |s| s["progress"]["batches"]["completed"].as_u64() > Some(5)).await;
+    let (status, _) = visitor.post(&format!("{job}/cancel"), &json!({"reason": "wrong file"})).await;
+    assert!(status.is_success(), "{status}");
+    let over = visitor.until_over(&job).await;
+    assert_eq!(over["status"], "cancelled", "{over}");
+    stack.until_drained().await;
+    let after = visitor.get(&job).await;
+    let batches = &after["progress"]["batches"];
+    let number = |name: &str| batches[name].as_u64().expect("a number");
+    assert!((6..200).contains(&number("completed")), "{batches}");
+    if let Some(total) = batches["total"].as_u64() {
+        assert_eq!(number("completed") + number("failed") + number("pending"), total);
+    }
+    // Nothing was worked on but what the job says was done.
+    let done = number("completed");
+    assert_eq!(deepseek.asked() as u64, done);
+    assert_eq!(after["progress"]["items"]["processed"], done * 10);
+    assert_eq!(visitor.get("/leads").await["total"], done * 10);
+}
