@@ -206,7 +206,7 @@ async fn a_wait_that_does_not_fit_into_the_time_left_is_not_begun() {
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_does_not_answer_costs_no_more_than_the_time_left() {
     let (_, deepseek) = Model::serve(|_, _| {
         std::thread::sleep(Duration::from_secs(4));

@@ -1,6 +1,6 @@
 //! Workbooks: `.xlsx` cell by cell, `.xls` sheet by sheet; every worksheet, each with its own header.
 
-use std::io::Cursor;
+use std::io::{Cursor, Read};
 
 use calamine::{Data, DataRef, ExcelDateTime, Reader, Sheet, SheetType, SheetVisible, Xls, Xlsx};
 use csv::StringRecord;
@@ -12,6 +12,8 @@ use crate::Columns;
 const MAX_UNPACKED_BYTES: u64 = 1 << 30;
 const MAX_STRINGS_BYTES: u64 = 128 << 20;
 const MAX_CELLS: u64 = 50_000_000;
+/// A cell has at most 32,767 characters, and each at most ten bytes of markup.
+const MAX_TEXT_BYTES: usize = 512 << 10;
 
 type Visit<'a> = &'a mut dyn FnMut(Found) -> Result<(), ReadError>;
 
@@ -188,17 +190,34 @@ fn shown_time(at: &ExcelDateTime) -> String {
     }
 }
 
-/// A workbook is an archive, and says what it unpacks to before it does.
+/// Unpacks every part once, into nothing: what an archive says of its sizes may be a lie. Text that does not end is refused too,
+/// since the parts' texts, unlike the parts, are held in memory as a whole.
 fn refuse_bombs(file: &Cursor<Vec<u8>>) -> Result<(), ReadError> {
     let mut archive = zip::ZipArchive::new(Cursor::new(file.get_ref().as_slice())).map_err(damaged)?;
     let mut unpacked = 0_u64;
+    let mut buffer = vec![0; 64 << 10];
     for index in 0..archive.len() {
-        let part = archive.by_index_raw(index).map_err(damaged)?;
-        unpacked = unpacked.saturating_add(part.size());
-        let strings =
-            part.name().map_err(damaged)?.ends_with("sharedStrings.xml") && part.size() > MAX_STRINGS_BYTES;
-        if strings || unpacked > MAX_UNPACKED_BYTES {
-            return Err(ReadError::WorkbookExpands);
+        let mut part = archive.by_index(index).map_err(damaged)?;
+        let name = part.name().map_err(damaged)?;
+        let strings = name.ends_with("sharedStrings.xml");
+        if !name.ends_with(".xml") && !name.ends_with(".rels") {
+            continue;
+        }
+        let (mut size, mut text) = (0_u64, 0_usize);
+        loop {
+            let read = part.read(&mut buffer).map_err(damaged)?;
+            if read == 0 {
+                break;
+            }
+            size += read as u64;
+            unpacked += read as u64;
+            text = match memchr::memrchr(b'<', &buffer[..read]) {
+                Some(last) => read - last,
+                None => text + read,
+            };
+            if strings && size > MAX_STRINGS_BYTES || unpacked > MAX_UNPACKED_BYTES || text > MAX_TEXT_BYTES {
+                return Err(ReadError::WorkbookExpands);
+            }
         }
     }
     Ok(())
