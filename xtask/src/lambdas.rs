@@ -60,7 +60,7 @@ fn package(name: &str) -> PathBuf {
 
 /// Whether CloudFormation would take `examples/template.yaml`.
 pub(crate) fn check_template() -> bool {
-    match tools::python_program("cfn-lint", CFN_LINT) {
+    match tools::python_program("cfn-lint", &[CFN_LINT]) {
         Ok(program) => run("the template", Command::new(program).arg(root().join("examples/template.yaml"))),
         Err(why) => skipped("the template's check", &why),
     }

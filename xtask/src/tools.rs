@@ -14,8 +14,8 @@ use crate::root;
 /// The npm package that carries AWS's DynamoDB Local.
 const PACKAGE: &str = "amplify-dynamodb-simulator@2.9.30";
 
-/// The PyPI package that stands in for S3, SQS and Lambda.
-const MINISTACK: &str = "ministack==1.5.33";
+/// The PyPI packages that stand in for S3, SQS, Lambda and CloudFormation, with AWS's own translator of SAM templates.
+const MINISTACK: [&str; 2] = ["ministack==1.5.33", "aws-sam-translator==1.115.0"];
 
 /// A server that tests need; ends when dropped.
 pub(crate) struct Running {
@@ -32,10 +32,12 @@ pub(crate) struct MiniStack;
 impl MiniStack {
     /// Fetches it into an environment of its own if need be, and starts it.
     pub(crate) fn start() -> Result<Running, String> {
-        let program = python_program("ministack", MINISTACK)?;
+        let program = python_program("ministack", &MINISTACK)?;
         let port = free_port()?;
         let mut command = Command::new(program);
         command.env("GATEWAY_PORT", port.to_string()).env("BIND_HOST", "127.0.0.1");
+        // Where the functions find what they call AWS.
+        command.env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}"));
         command.current_dir(root().join("target/tools"));
         Running::start("MiniStack", port, &mut command)
     }
@@ -90,15 +92,15 @@ impl DynamoDbLocal {
     }
 }
 
-/// A program of a PyPI package, fetched into an environment of its own if need be.
-pub(crate) fn python_program(name: &str, package: &str) -> Result<PathBuf, String> {
+/// A program of PyPI packages, fetched into an environment of its own if need be.
+pub(crate) fn python_program(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
     let folder = root().join("target/tools").join(name);
     let program = folder.join("bin").join(name);
     if !program.exists() {
         have("python3", &["-c", "import venv, ensurepip"], "python3-venv")?;
-        println!("── fetching {package} from PyPI");
+        println!("── fetching {} from PyPI", packages.join(" and "));
         output(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
-        output(Command::new(folder.join("bin/pip")).args(["install", "--quiet", package]))?;
+        output(Command::new(folder.join("bin/pip")).args(["install", "--quiet"]).args(packages))?;
     }
     Ok(program)
 }

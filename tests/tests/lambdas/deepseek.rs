@@ -43,6 +43,11 @@ impl DeepSeek {
         self.asked.load(Ordering::Relaxed)
     }
 
+    /// What the template is told of it.
+    pub(crate) fn parameters(&self) -> [(&str, &str); 2] {
+        [("DeepSeekApiKey", "sk-test"), ("DeepSeekBaseUrl", &self.url)]
+    }
+
     /// What a caller's environment says of it.
     pub(crate) fn environment(&self) -> Value {
         json!({"NORMALISER": "deepseek", "DEEPSEEK_API_KEY": "sk-test", "DEEPSEEK_BASE_URL": self.url})

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use e2e::{leads_100, many_leads};
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     deepseek::{DeepSeek, Upset},
-    stack::{Stack, upload},
+    stack::{ORIGIN, Stack, upload},
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_becomes_leads_through_the_lambdas() {
-    let stack = Stack::deploy("once", &Value::Null).await;
+    let stack = Stack::deploy("once", &[]).await;
     let visitor = stack.server.visitor();
     let job = upload(&visitor, "leads 100+ümlaut.csv", leads_100()).await;
     let done = visitor.until_over(&job).await;
@@ -39,7 +39,7 @@ async fn a_file_becomes_leads_through_the_lambdas() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_poisonous_batch_among_a_hundred_fails_and_the_others_are_imported() {
     let deepseek = DeepSeek::serve(Duration::ZERO, Upset::By("ann555@example.com")).await;
-    let stack = Stack::deploy("poison", &deepseek.environment()).await;
+    let stack = Stack::deploy("poison", &deepseek.parameters()).await;
     let visitor = stack.server.visitor();
     let job = upload(&visitor, "poison.csv", many_leads(1_000)).await;
     let done = visitor.until_over(&job).await;
@@ -66,10 +66,10 @@ async fn one_poisonous_batch_among_a_hundred_fails_and_the_others_are_imported()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_cancel_in_mid_flight_the_remaining_messages_drain_without_being_processed() {
-    let deepseek = DeepSeek::serve(Duration::from_millis(500), Upset::Never).await;
-    let stack = Stack::deploy("cancel", &deepseek.environment()).await;
+    let deepseek = DeepSeek::serve(Duration::from_secs(1), Upset::Never).await;
+    let stack = Stack::deploy("cancel", &deepseek.parameters()).await;
     let visitor = stack.server.visitor();
-    let job = upload(&visitor, "cancel.csv", many_leads(2_000)).await;
+    let job = upload(&visitor, "cancel.csv", many_leads(20_000)).await;
     visitor.until(&job, |s| s["progress"]["batches"]["completed"].as_u64() > Some(5)).await;
     let (status, _) = visitor.post(&format!("{job}/cancel"), &json!({"reason": "wrong file"})).await;
     assert!(status.is_success(), "{status}");
@@ -79,7 +79,7 @@ async fn after_a_cancel_in_mid_flight_the_remaining_messages_drain_without_being
     let after = visitor.get(&job).await;
     let batches = &after["progress"]["batches"];
     let number = |name: &str| batches[name].as_u64().expect("a number");
-    assert!((6..200).contains(&number("completed")), "{batches}");
+    assert!((6..2_000).contains(&number("completed")), "{batches}");
     if let Some(total) = batches["total"].as_u64() {
         assert_eq!(number("completed") + number("failed") + number("pending"), total);
     }
@@ -88,4 +88,12 @@ async fn after_a_cancel_in_mid_flight_the_remaining_messages_drain_without_being
     assert_eq!(deepseek.asked() as u64, done);
     assert_eq!(after["progress"]["items"]["processed"], done * 10);
     assert_eq!(visitor.get("/leads").await["total"], done * 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn browsers_may_upload_from_the_page_and_from_nowhere_else() {
+    let rules = Stack::deploy("cors", &[]).await.cors().await;
+    let [rule] = rules.as_slice() else { panic!("{rules:?}") };
+    assert_eq!((rule.allowed_origins(), rule.allowed_methods()), (&[ORIGIN.to_owned()][..], &["PUT".to_owned()][..]));
+    assert_eq!(rule.allowed_headers(), ["*"]);
 }

@@ -1,5 +1,4 @@
-//! What the import needs of AWS, in MiniStack: a bucket, a queue with its dead-letter queue, two tables; and, if wanted, the two
-//! functions with what calls them.
+//! What the import needs of AWS, in MiniStack: by the template that deploys it, or only what a process needs that a test starts itself.
 
 use std::{
     env, fs,
@@ -7,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_sdk_s3::types::{Event, LambdaFunctionConfiguration, NotificationConfiguration};
+use aws_sdk_s3::types::CorsRule;
 use aws_sdk_sqs::types::{Message, QueueAttributeName};
 use e2e::{PATIENCE, Server, Visitor};
 use serde_json::{Value, json};
@@ -18,7 +17,18 @@ pub(crate) struct Stack {
     sqs: aws_sdk_sqs::Client,
     s3: aws_sdk_s3::Client,
     queue: String,
+    bucket: String,
     pub(crate) server: Server,
+}
+
+/// Where browsers may upload from.
+pub(crate) const ORIGIN: &str = "https://crm.example.com";
+
+/// Clients by the environment that `cargo xtask test` sets.
+async fn clients() -> (aws_sdk_s3::Client, aws_sdk_sqs::Client) {
+    let config = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
+    let s3 = aws_sdk_s3::config::Builder::from(&config).force_path_style(true).build();
+    (aws_sdk_s3::Client::from_conf(s3), aws_sdk_sqs::Client::new(&config))
 }
 
 fn url() -> String {
@@ -31,30 +41,27 @@ pub(crate) fn package(name: &str) -> Vec<u8> {
     fs::read(folder.join(format!("{name}.zip"))).expect("packed")
 }
 
-/// Makes a function of a binary; its ARN. By the plain interface: one call does not need an SDK.
-async fn function(name: &str, binary: &str, environment: &Value) -> String {
-    let answer = reqwest::Client::new()
-        .post(format!("{}/2015-03-31/functions", url()))
-        .json(&json!({
-            "FunctionName": name, "Runtime": "provided.al2023", "Handler": "bootstrap", "Timeout": 60,
-            "Role": "arn:aws:iam::000000000000:role/lambda", "Environment": {"Variables": environment},
-            "Code": {"ZipFile": data_encoding::BASE64.encode(&package(binary))},
-        }))
-        .send()
-        .await
-        .expect("answered");
-    let answer: Value = answer.json().await.expect("JSON");
-    answer["FunctionArn"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+/// A request of AWS's query interface, unsigned: one call does not need an SDK.
+async fn cloudformation(action: &str, parameters: &[(&str, &str)]) -> String {
+    let common = [("Action", action), ("Version", "2010-05-15"), ("StackName", parameters[0].1)];
+    let credential = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/cloudformation/aws4_request, SignedHeaders=host, Signature=s";
+    let form = common.iter().chain(&parameters[1..]).collect::<Vec<_>>();
+    let sent = reqwest::Client::new().post(url()).header("authorization", credential).form(&form).send().await;
+    sent.expect("answered").text().await.expect("text")
+}
+
+/// What stands between the first `<tag>` and `</tag>` after `after`.
+fn element<'a>(xml: &'a str, after: &str, tag: &str) -> &'a str {
+    let rest = xml.split_once(after).map_or("", |(_, rest)| rest);
+    let rest = rest.split_once(&format!("<{tag}>")).map_or("", |(_, rest)| rest);
+    rest.split_once('<').map_or("", |(text, _)| text)
 }
 
 impl Stack {
     /// Everything but the functions, and a frontend that only serves.
     pub(crate) async fn prepare(name: &str) -> Self {
         let name = format!("{name}-{}", std::process::id());
-        // Every test of this file sets the same.
-        let config = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
-        let s3 = aws_sdk_s3::config::Builder::from(&config).force_path_style(true).build();
-        let (s3, sqs) = (aws_sdk_s3::Client::from_conf(s3), aws_sdk_sqs::Client::new(&config));
+        let (s3, sqs) = clients().await;
         sqs.create_queue().queue_name(format!("{name}-dead")).send().await.expect("a queue");
         let redrive = json!({"maxReceiveCount": 4, "deadLetterTargetArn": format!("arn:aws:sqs:us-east-1:000000000000:{name}-dead")});
         let queue = sqs
@@ -70,7 +77,7 @@ impl Stack {
         let (bucket, sends) = (format!("s3:{name}"), format!("sqs:{queue}"));
         let flags = ["--store", "dynamodb", "--table", &name, "--uploads", &bucket, "--queue", &sends];
         let server = Server::start(&flags).await;
-        Self { name, sqs, s3, queue, server }
+        Self { bucket: name.clone(), name, sqs, s3, queue, server }
     }
 
     /// The environment of the functions, with these variables in addition.
@@ -84,34 +91,61 @@ impl Stack {
         environment
     }
 
-    /// The functions too, called by what calls them in AWS; the caller with these variables in its environment.
-    pub(crate) async fn deploy(name: &str, more: &Value) -> Self {
-        let this = Self::prepare(name).await;
-        let name = &this.name;
-        let environment = this.environment(more);
-        let splitter = function(&format!("{name}-splitter"), "splitter", &environment).await;
-        function(&format!("{name}-caller"), "caller", &environment).await;
-        let notify = LambdaFunctionConfiguration::builder()
-            .lambda_function_arn(splitter)
-            .events(Event::from("s3:ObjectCreated:*"))
-            .build()
-            .expect("complete");
-        let notify = NotificationConfiguration::builder().lambda_function_configurations(notify).build();
-        let configured =
-            this.s3.put_bucket_notification_configuration().bucket(name).notification_configuration(notify);
-        configured.send().await.expect("notifications");
-        let mapping = json!({
-            "EventSourceArn": format!("arn:aws:sqs:us-east-1:000000000000:{name}"), "FunctionName": format!("{name}-caller"),
-            "BatchSize": 10, "FunctionResponseTypes": ["ReportBatchItemFailures"],
-        });
-        let mapped = reqwest::Client::new()
-            .post(format!("{}/2015-03-31/event-source-mappings", url()))
-            .json(&mapping)
-            .send()
-            .await
-            .expect("answered");
-        assert!(mapped.status().is_success(), "{}", mapped.text().await.expect("text"));
-        this
+    /// Everything, from `examples/template.yaml` with these parameters, and the frontend as the stack's outputs say.
+    pub(crate) async fn deploy(name: &str, parameters: &[(&str, &str)]) -> Self {
+        let name = format!("{name}-{}", std::process::id());
+        let (s3, sqs) = clients().await;
+        // As `sam package` does: the packages go to a bucket, and the template says where.
+        let artifacts = format!("{name}-artifacts");
+        s3.create_bucket().bucket(&artifacts).send().await.expect("a bucket");
+        let mut template = include_str!("../../../examples/template.yaml").to_owned();
+        for function in ["splitter", "caller"] {
+            let key = format!("{function}.zip");
+            let put = s3.put_object().bucket(&artifacts).key(&key).body(package(function).into());
+            put.send().await.expect("put");
+            let local = format!("../target/lambdas/{key}");
+            assert!(template.contains(&local), "the template takes {local}");
+            template = template.replace(&local, &format!("s3://{artifacts}/{key}"));
+        }
+        let mut form = vec![
+            ("StackName".to_owned(), name.clone()),
+            ("TemplateBody".into(), template),
+            ("Capabilities.member.1".into(), "CAPABILITY_IAM".into()),
+        ];
+        for (n, (key, value)) in (1..).zip([("Origin", ORIGIN)].iter().chain(parameters)) {
+            form.push((format!("Parameters.member.{n}.ParameterKey"), (*key).to_owned()));
+            form.push((format!("Parameters.member.{n}.ParameterValue"), (*value).to_owned()));
+        }
+        let form: Vec<_> = form.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let created = cloudformation("CreateStack", &form).await;
+        assert!(created.contains("<StackId>"), "{created}");
+        let begun = Instant::now();
+        let described = loop {
+            let described = cloudformation("DescribeStacks", &[("StackName", &name)]).await;
+            match element(&described, "<StackName>", "StackStatus") {
+                "CREATE_COMPLETE" => break described,
+                "CREATE_IN_PROGRESS" if begun.elapsed() < PATIENCE => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                _ => panic!("{described}"),
+            }
+        };
+        let run = element(&described, "<OutputKey>Frontend</OutputKey>", "OutputValue");
+        let flags: Vec<_> = run.split_whitespace().skip(1).collect();
+        let queue = flags.iter().find_map(|flag| flag.strip_prefix("sqs:")).expect("a queue").to_owned();
+        // What failed is to come again within the test's patience.
+        let quickly = sqs.set_queue_attributes().queue_url(&queue);
+        let quickly = quickly.attributes(QueueAttributeName::VisibilityTimeout, "2");
+        quickly.send().await.expect("set");
+        let bucket = flags.iter().find_map(|flag| flag.strip_prefix("s3:")).expect("a bucket").to_owned();
+        let server = Server::start(&flags).await;
+        Self { name, sqs, s3, queue, bucket, server }
+    }
+
+    /// From where, and how, browsers may use the bucket.
+    pub(crate) async fn cors(&self) -> Vec<CorsRule> {
+        let asked = self.s3.get_bucket_cors().bucket(&self.bucket).send().await;
+        asked.expect("answered").cors_rules.unwrap_or_default()
     }
 
     /// S3's event for an upload of this job.
@@ -122,7 +156,7 @@ impl Stack {
             "eventName": "ObjectCreated:Put", "userIdentity": {"principalId": "p"},
             "requestParameters": {"sourceIPAddress": "127.0.0.1"}, "responseElements": {},
             "s3": {"s3SchemaVersion": "1.0", "configurationId": "c",
-                "bucket": {"name": self.name, "ownerIdentity": {"principalId": "p"}, "arn": format!("arn:aws:s3:::{}", self.name)},
+                "bucket": {"name": self.bucket, "ownerIdentity": {"principalId": "p"}, "arn": format!("arn:aws:s3:::{}", self.bucket)},
                 "object": {"key": format!("uploads/{job}/{file_name}"), "size": 1, "eTag": "e", "sequencer": "1"}},
         }]})
     }
