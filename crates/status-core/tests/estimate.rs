@@ -156,7 +156,7 @@ fn texts_are_as_precise_as_the_bounds() {
 }
 
 #[test]
-fn an_estimate_costs_about_a_microsecond_at_most() {
+fn an_estimate_costs_less_than_a_microsecond() {
     let batches = (0..60).map(|n| ((n / 4 + 1) * 10_000 + n % 4 * 100, 10_000 + n * 31, 10)).collect();
     let work = History {
         batches,
@@ -176,7 +176,7 @@ fn an_estimate_costs_about_a_microsecond_at_most() {
     });
     let fastest = per_call.min().expect("five");
     println!("one estimate: {fastest:?}");
-    let bound = if cfg!(debug_assertions) { Duration::from_micros(20) } else { Duration::from_micros(2) };
+    let bound = if cfg!(debug_assertions) { Duration::from_micros(20) } else { Duration::from_micros(1) };
     assert!(fastest < bound, "{fastest:?}");
     assert_eq!(work.counts, Counts { completed: 60, items_processed: 600, ..Counts::default() });
 }

@@ -6,7 +6,8 @@ use aws_sdk_dynamodb::{
     error::{BuildError, ProvideErrorMetadata},
     types::{
         AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
-        ProjectionType, ScalarAttributeType, TableDescription, TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
+        ProjectionType, ScalarAttributeType, TableDescription, TableStatus, TimeToLiveSpecification,
+        TimeToLiveStatus,
     },
 };
 use status_core::StoreError;
@@ -79,7 +80,9 @@ impl DynamoStore {
         match created {
             Ok(_) => Ok(()),
             // Somebody else was faster.
-            Err(error) if error.as_service_error().is_some_and(|e| e.is_resource_in_use_exception()) => Ok(()),
+            Err(error) if error.as_service_error().is_some_and(|e| e.is_resource_in_use_exception()) => {
+                Ok(())
+            }
             Err(error) => Err(failed("CreateTable", subject(), error)),
         }
     }
@@ -95,7 +98,8 @@ impl DynamoStore {
         let expiry = TimeToLiveSpecification::builder().attribute_name("ttl_at").enabled(true).build();
         let expiry =
             expiry.map_err(|error| StoreError::Corrupt { subject: subject(), why: error.to_string() })?;
-        let set = self.client.update_time_to_live().table_name(&self.table).time_to_live_specification(expiry);
+        let set =
+            self.client.update_time_to_live().table_name(&self.table).time_to_live_specification(expiry);
         match set.send().await {
             Ok(_) => Ok(()),
             // "TimeToLive is already enabled": somebody else was faster.

@@ -11,11 +11,13 @@
 //!
 //! - [`cases`]: one case for each rule of the design, named by the rule.
 //! - [`model`]: random histories against a model that only knows the pure machine; failures shrink to a few steps.
+//! - [`estimates`]: the estimate of the time remaining, for any order of the same outcomes.
 //! - [`faults`]: a store around a store that loses answers, throttles, repeats and delays, by a seed.
 //!
 //! Backends without tokio's or Rust's test harness loop over [`cases::ALL`].
 
 pub mod cases;
+pub mod estimates;
 pub mod faults;
 mod kit;
 pub mod model;
@@ -34,6 +36,12 @@ macro_rules! conformance {
         #[test]
         fn random_histories_agree_with_the_machine() {
             $crate::model::check(64, 40, $open);
+        }
+
+        /// The estimate is that of the facts, in whatever order they arrive.
+        #[test]
+        fn the_estimate_is_the_same_for_any_order_of_the_same_outcomes() {
+            $crate::estimates::check(24, $open);
         }
 
         /// Lost answers, duplicates, throttling and delays change nothing.

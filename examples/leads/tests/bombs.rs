@@ -37,10 +37,13 @@ fn bomb(name: &str, begin: &str, filling: &str, mib: usize, end: &str) -> Vec<u8
 /// The same, with a directory that says that everything is small.
 fn lying(mut bytes: Vec<u8>) -> Vec<u8> {
     for (signature, offset) in [(b"PK\x01\x02", 24), (b"PK\x03\x04", 22)] {
-        let places: Vec<_> = bytes.windows(4).enumerate().filter(|(_, w)| w == signature).map(|(at, _)| at).collect();
+        let places: Vec<_> =
+            bytes.windows(4).enumerate().filter(|(_, w)| w == signature).map(|(at, _)| at).collect();
         for at in places {
             let size = at + offset..at + offset + 4;
-            let large = bytes.get(size.clone()).is_some_and(|s| u32::from_le_bytes(s.try_into().expect("four")) > 1 << 24);
+            let large = bytes
+                .get(size.clone())
+                .is_some_and(|s| u32::from_le_bytes(s.try_into().expect("four")) > 1 << 24);
             if large {
                 bytes[size].copy_from_slice(&1_000_u32.to_le_bytes());
             }
@@ -61,7 +64,8 @@ fn bombs_end_in_a_clear_error_within_bounded_memory() {
     let begin = r#"<?xml version="1.0"?><worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData><row r="1"><c r="A1" t="inlineStr"><is><t>"#;
     let end = "</t></is></c></row></sheetData></worksheet>";
     let strings = r#"<?xml version="1.0"?><sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><si><t>"#;
-    let many = r#"<?xml version="1.0"?><sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">"#;
+    let many =
+        r#"<?xml version="1.0"?><sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">"#;
     let bombs = [
         ("one endless cell", bomb(sheet, begin, "x", 400, end)),
         ("one endless string", bomb("xl/sharedStrings.xml", strings, "x", 400, "</t></si></sst>")),

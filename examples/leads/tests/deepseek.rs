@@ -26,7 +26,9 @@ struct Model {
 }
 
 impl Model {
-    async fn serve(behaviour: impl Fn(usize, &[Value]) -> Response + Send + Sync + 'static) -> (Self, DeepSeek) {
+    async fn serve(
+        behaviour: impl Fn(usize, &[Value]) -> Response + Send + Sync + 'static,
+    ) -> (Self, DeepSeek) {
         let model = Self { behaviour: Arc::new(behaviour), requests: Arc::default() };
         let app = Router::new().route("/v1/chat/completions", post(Self::answer)).with_state(model.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -39,7 +41,8 @@ impl Model {
         assert_eq!(headers["authorization"], "Bearer sk-secret");
         assert_eq!(request["response_format"]["type"], "json_object");
         assert!(request["messages"][0]["content"].as_str().expect("instructions").contains("JSON"));
-        let user: Value = serde_json::from_str(request["messages"][1]["content"].as_str().expect("rows")).expect("JSON");
+        let user: Value =
+            serde_json::from_str(request["messages"][1]["content"].as_str().expect("rows")).expect("JSON");
         let rows = user["rows"].as_array().expect("rows");
         let nth = {
             let mut requests = model.requests.lock().expect("unpoisoned");
@@ -90,7 +93,10 @@ fn assert_all_good(results: &[Normalised]) {
     for (n, result) in results.iter().enumerate() {
         let lead = result.as_ref().expect("a lead");
         assert_eq!((&lead.first_name, &lead.last_name), (&format!("Ann{n}"), &format!("Bee{n}")));
-        assert_eq!((lead.email.as_str(), lead.remarks.as_str()), (format!("ann{n}@example.com").as_str(), "call back"));
+        assert_eq!(
+            (lead.email.as_str(), lead.remarks.as_str()),
+            (format!("ann{n}@example.com").as_str(), "call back")
+        );
     }
 }
 
@@ -152,7 +158,9 @@ async fn a_model_that_obeys_a_lead_can_spoil_that_lead_only() {
                 lead["email"] = json!("evil@example.com");
                 lead["last_name"] = json!("");
             }
-            leads.push(json!({"row": 99, "first_name": "Eve", "last_name": "Evil", "email": "eve@example.com"}));
+            leads.push(
+                json!({"row": 99, "first_name": "Eve", "last_name": "Evil", "email": "eve@example.com"}),
+            );
         }
         says(&leads)
     })
@@ -169,7 +177,10 @@ async fn a_model_that_obeys_a_lead_can_spoil_that_lead_only() {
     for (n, result) in results.iter().enumerate().skip(3) {
         assert_eq!(result.as_ref().expect("a lead").email, format!("ann{n}@example.com"));
     }
-    assert!(results[2].as_ref().is_ok_and(|lead| lead.email == "eve@example.com" || lead.email.is_empty()) || results[2].is_err());
+    assert!(
+        results[2].as_ref().is_ok_and(|lead| lead.email == "eve@example.com" || lead.email.is_empty())
+            || results[2].is_err()
+    );
 }
 
 #[tokio::test]

@@ -32,7 +32,8 @@ fn shown(bytes: &[u8]) -> Vec<String> {
 #[test]
 fn every_common_delimiter_is_found() {
     for delimiter in [",", ";", "\t", "|"] {
-        let csv = "Name;E-Mail;Notes\nAda;ada@example.com;one, two\nGrace;grace@example.com;\n".replace(';', delimiter);
+        let csv = "Name;E-Mail;Notes\nAda;ada@example.com;one, two\nGrace;grace@example.com;\n"
+            .replace(';', delimiter);
         let csv = csv.replace("one, two", if delimiter == "," { "\"one, two\"" } else { "one, two" });
         assert_eq!(
             shown(csv.as_bytes()),
@@ -45,7 +46,10 @@ fn every_common_delimiter_is_found() {
 #[test]
 fn quoted_newlines_quotes_and_delimiters_stay_in_their_cell() {
     let csv = "Name,Notes\r\n\"Lovelace, Ada\",\"first\r\nsecond \"\"line\"\"\"\r\nGrace,x\r\n";
-    assert_eq!(shown(csv.as_bytes()), ["Name=Lovelace, Ada|Notes=first\r\nsecond \"line\"", "Name=Grace|Notes=x"]);
+    assert_eq!(
+        shown(csv.as_bytes()),
+        ["Name=Lovelace, Ada|Notes=first\r\nsecond \"line\"", "Name=Grace|Notes=x"]
+    );
 }
 
 #[test]
@@ -62,7 +66,11 @@ fn every_common_encoding_is_found() {
         ("UTF-16 BE with a mark", marked(b"\xfe\xff", &utf16(u16::to_be_bytes))),
         ("UTF-16 LE", utf16(u16::to_le_bytes)),
     ] {
-        assert_eq!(shown(&bytes), ["Name=Zoë Müller|Firma=Öl & Söhne", "Name=José Núñez|Firma=Año"], "{name}");
+        assert_eq!(
+            shown(&bytes),
+            ["Name=Zoë Müller|Firma=Öl & Söhne", "Name=José Núñez|Firma=Año"],
+            "{name}"
+        );
     }
 }
 
@@ -98,7 +106,9 @@ fn a_workbook_is_read_as_people_see_it() {
     let sheet = book.add_worksheet();
     sheet.write_row(0, 0, ["Name", "Born", "Score", "Phone", "Active", "Sum"]).expect("a header");
     sheet.write(1, 0, "Ada").expect("a cell");
-    sheet.write_with_format(1, 1, &ExcelDateTime::from_ymd(1915, 12, 10).expect("a date"), &date).expect("a cell");
+    sheet
+        .write_with_format(1, 1, &ExcelDateTime::from_ymd(1915, 12, 10).expect("a date"), &date)
+        .expect("a cell");
     sheet.write(1, 2, 0.1 + 0.2).expect("a cell");
     sheet.write(1, 3, 491_711_234_567_u64).expect("a cell");
     sheet.write(1, 4, true).expect("a cell");
@@ -112,7 +122,12 @@ fn a_workbook_is_read_as_people_see_it() {
     let bytes = book.save_to_buffer().expect("saved");
     assert_eq!(
         shown(&bytes),
-        ["Name=Ada|Born=1915-12-10|Score=0.3|Phone=491711234567|Active=TRUE|Sum=3", "Name=Grace", "Score=7", "Name=Zoë|City=Köln"]
+        [
+            "Name=Ada|Born=1915-12-10|Score=0.3|Phone=491711234567|Active=TRUE|Sum=3",
+            "Name=Grace",
+            "Score=7",
+            "Name=Zoë|City=Köln"
+        ]
     );
 }
 

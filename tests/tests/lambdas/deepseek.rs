@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, response::Response, routing::post};
+use axum::{
+    Json, Router, extract::State, http::StatusCode, response::IntoResponse, response::Response, routing::post,
+};
 use serde_json::{Value, json};
 
 /// What the server does when it sees a word in the rows.
@@ -71,5 +73,6 @@ async fn answer(State(model): State<DeepSeek>, Json(request): Json<Value>) -> Re
         })
         .collect();
     let content = json!({ "leads": leads }).to_string();
-    Json(json!({"choices": [{"index": 0, "message": {"role": "assistant", "content": content}}]})).into_response()
+    Json(json!({"choices": [{"index": 0, "message": {"role": "assistant", "content": content}}]}))
+        .into_response()
 }

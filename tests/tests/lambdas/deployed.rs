@@ -57,7 +57,8 @@ async fn one_poisonous_batch_among_a_hundred_fails_and_the_others_are_imported()
     for error in errors {
         assert_eq!((&error["batch"], &error["code"]), (&json!(55), &json!("normaliser-refused")));
     }
-    let csv = visitor.request(Method::GET, &format!("{job}/errors")).header("accept", "text/csv").send().await;
+    let csv =
+        visitor.request(Method::GET, &format!("{job}/errors")).header("accept", "text/csv").send().await;
     let csv = csv.expect("answered").text().await.expect("text");
     assert_eq!(csv.lines().count(), 11);
     assert!(csv.contains("55,551,normaliser-refused,The normaliser refused the request."), "{csv}");
@@ -94,6 +95,9 @@ async fn after_a_cancel_in_mid_flight_the_remaining_messages_drain_without_being
 async fn browsers_may_upload_from_the_page_and_from_nowhere_else() {
     let rules = Stack::deploy("cors", &[]).await.cors().await;
     let [rule] = rules.as_slice() else { panic!("{rules:?}") };
-    assert_eq!((rule.allowed_origins(), rule.allowed_methods()), (&[ORIGIN.to_owned()][..], &["PUT".to_owned()][..]));
+    assert_eq!(
+        (rule.allowed_origins(), rule.allowed_methods()),
+        (&[ORIGIN.to_owned()][..], &["PUT".to_owned()][..])
+    );
     assert_eq!(rule.allowed_headers(), ["*"]);
 }

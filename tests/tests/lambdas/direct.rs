@@ -57,7 +57,11 @@ async fn a_splitter_killed_half_way_sends_what_was_missing_when_the_event_comes_
     }
     splitter.kill();
     let half = visitor.get(&job).await;
-    assert_eq!((&half["status"], &half["progress"]["batches"]["total"]), (&json!("processing"), &Value::Null), "{half}");
+    assert_eq!(
+        (&half["status"], &half["progress"]["batches"]["total"]),
+        (&json!("processing"), &Value::Null),
+        "{half}"
+    );
     assert!(stack.waiting().await < 1_000);
 
     // A caller works on what is there before the second splitter comes.
@@ -104,7 +108,11 @@ async fn a_caller_killed_half_way_is_made_good_when_the_event_comes_again() {
     let caller = function(&stack, "caller", &Value::Null).await;
     assert_eq!(caller.invoke(received(&messages, 2)).await.expect("handled").to_string(), NO_FAILURES);
     let done = visitor.get(&job).await;
-    assert_eq!((&done["status"], &done["progress"]["items"]["processed"]), (&json!("completed"), &json!(10)), "{done}");
+    assert_eq!(
+        (&done["status"], &done["progress"]["items"]["processed"]),
+        (&json!("completed"), &json!(10)),
+        "{done}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,7 +124,10 @@ async fn two_workers_on_one_message_count_it_once() {
     let second = function(&stack, "caller", &deepseek.environment()).await;
     let event = received(&messages, 1);
     let (one, two) = tokio::join!(first.invoke(event.clone()), second.invoke(event));
-    assert_eq!((one.expect("handled").to_string(), two.expect("handled").to_string()), (NO_FAILURES.into(), NO_FAILURES.into()));
+    assert_eq!(
+        (one.expect("handled").to_string(), two.expect("handled").to_string()),
+        (NO_FAILURES.into(), NO_FAILURES.into())
+    );
     let done = visitor.get(&job).await;
     assert_eq!(done["status"], "completed");
     assert_eq!(done["progress"]["batches"]["completed"], 2);
@@ -136,7 +147,10 @@ async fn the_last_allowed_receive_records_the_batch_as_failed() {
     }
     assert_eq!(caller.invoke(received(&messages, 3)).await.expect("handled").to_string(), NO_FAILURES);
     let failed = visitor.get(&job).await;
-    assert_eq!((&failed["status"], &failed["failure"]["code"]), (&json!("failed"), &json!("too-many-failed-batches")));
+    assert_eq!(
+        (&failed["status"], &failed["failure"]["code"]),
+        (&json!("failed"), &json!("too-many-failed-batches"))
+    );
     assert_eq!(failed["progress"]["items"]["failed"], 10);
 }
 

@@ -78,7 +78,9 @@ impl Function {
 
         let mut command = Command::new(bootstrap);
         command.env_clear().stdout(Stdio::null()).stderr(Stdio::null());
-        command.envs(environment.as_object().expect("an object").iter().map(|(k, v)| (k, v.as_str().expect("text"))));
+        command.envs(
+            environment.as_object().expect("an object").iter().map(|(k, v)| (k, v.as_str().expect("text"))),
+        );
         command.env("AWS_LAMBDA_RUNTIME_API", address).env("AWS_LAMBDA_FUNCTION_NAME", name);
         command.env("AWS_LAMBDA_FUNCTION_VERSION", "1").env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256");
         command.env("AWS_LAMBDA_LOG_GROUP_NAME", "g").env("AWS_LAMBDA_LOG_STREAM_NAME", "s");
@@ -128,7 +130,8 @@ async fn next(State(runtime): State<Arc<Runtime>>) -> Response {
     let id = runtime.ids.fetch_add(1, Ordering::Relaxed).to_string();
     runtime.under_way.lock().await.insert(id.clone(), answer);
     let deadline = SystemTime::now() + TIME_LIMIT;
-    let deadline = deadline.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis().to_string();
+    let deadline =
+        deadline.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis().to_string();
     let headers = [
         ("lambda-runtime-aws-request-id", id),
         ("lambda-runtime-deadline-ms", deadline),

@@ -46,7 +46,8 @@ async fn cloudformation(action: &str, parameters: &[(&str, &str)]) -> String {
     let common = [("Action", action), ("Version", "2010-05-15"), ("StackName", parameters[0].1)];
     let credential = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/cloudformation/aws4_request, SignedHeaders=host, Signature=s";
     let form = common.iter().chain(&parameters[1..]).collect::<Vec<_>>();
-    let sent = reqwest::Client::new().post(url()).header("authorization", credential).form(&form).send().await;
+    let sent =
+        reqwest::Client::new().post(url()).header("authorization", credential).form(&form).send().await;
     sent.expect("answered").text().await.expect("text")
 }
 
@@ -165,7 +166,8 @@ impl Stack {
     pub(crate) async fn waiting(&self) -> usize {
         let asked = self.sqs.get_queue_attributes().queue_url(&self.queue);
         let asked = asked.attribute_names(QueueAttributeName::All).send().await.expect("answered");
-        let waiting = asked.attributes().and_then(|all| all.get(&QueueAttributeName::ApproximateNumberOfMessages));
+        let waiting =
+            asked.attributes().and_then(|all| all.get(&QueueAttributeName::ApproximateNumberOfMessages));
         waiting.and_then(|text| text.parse().ok()).unwrap_or(0)
     }
 

@@ -138,7 +138,10 @@ impl DeepSeek {
     async fn send(&self, request: &Request<'_>, deadline: Instant) -> Result<String, CallFailed> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left < SHORTEST_CALL {
-            return Err(CallFailed::finally("normaliser-too-slow", "There was no time left to normalise the leads."));
+            return Err(CallFailed::finally(
+                "normaliser-too-slow",
+                "There was no time left to normalise the leads.",
+            ));
         }
         let sending = self.client.post(self.url.clone()).json(request).timeout(left.min(CALL_LIMIT)).send();
         let mut response = sending.await.map_err(|error| CallFailed::unreachable(&error))?;
@@ -162,7 +165,10 @@ impl DeepSeek {
 
 impl fmt::Debug for DeepSeek {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeepSeek").field("url", &self.url.as_str()).field("model", &self.model).finish_non_exhaustive()
+        f.debug_struct("DeepSeek")
+            .field("url", &self.url.as_str())
+            .field("model", &self.model)
+            .finish_non_exhaustive()
     }
 }
 
@@ -239,13 +245,18 @@ fn leads_of(answer: &str, rows: &[RawLead], asked: &[usize]) -> Vec<(usize, Lead
             said.entry(row).or_default().push(lead_of(lead));
         }
     }
-    let believed = said.into_iter().filter_map(|(row, mut leads)| match (leads.pop().flatten(), leads.len()) {
-        (Some(lead), 0) => grounding::grounded(&rows[row], lead).map(|lead| (row, lead)),
-        _ => None,
-    });
+    let believed =
+        said.into_iter().filter_map(|(row, mut leads)| match (leads.pop().flatten(), leads.len()) {
+            (Some(lead), 0) => grounding::grounded(&rows[row], lead).map(|lead| (row, lead)),
+            _ => None,
+        });
     let believed: Vec<_> = believed.collect();
     if believed.len() < asked.len() {
-        tracing::warn!(asked = asked.len(), believed = believed.len(), "the normaliser did not answer for all rows");
+        tracing::warn!(
+            asked = asked.len(),
+            believed = believed.len(),
+            "the normaliser did not answer for all rows"
+        );
     }
     believed
 }
@@ -287,7 +298,10 @@ impl CallFailed {
 
     fn refused(status: StatusCode, retry_after: Option<Duration>) -> Self {
         let detail = status.to_string();
-        if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT || status.is_server_error() {
+        if status == StatusCode::TOO_MANY_REQUESTS
+            || status == StatusCode::REQUEST_TIMEOUT
+            || status.is_server_error()
+        {
             let message = "The normaliser is overloaded.";
             return Self { detail, may_pass: true, retry_after, ..Self::finally("normaliser-busy", message) };
         }
