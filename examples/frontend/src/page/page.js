@@ -166,7 +166,7 @@ async function upload(file) {
   }
   const { job, upload: target } = created;
   const src = '/jobs/' + job.id;
-  const indicator = $('status').add(src);
+  const indicator = $('status').add(src, job);
   const request = new XMLHttpRequest();
   uploads.set(src, request);
   let told = 0;
@@ -250,6 +250,11 @@ for (const name of ['failed', 'cancelled']) {
     if (detail.progress.items.processed) showLeads(detail.id);
   });
 }
+
+// Whatever the indicators cover can be scrolled out from under them, and what has the focus is never under them.
+new ResizeObserver(() => {
+  document.documentElement.style.setProperty('--covered', `${$('status').offsetHeight}px`);
+}).observe($('status'));
 
 showColumns();
 showLeads();
