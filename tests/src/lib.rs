@@ -1,5 +1,7 @@
 //! A frontend inside the test, and a visitor that uses it as a browser does.
 
+mod deepseek;
+
 use std::{
     net::SocketAddr,
     time::{Duration, Instant},
@@ -12,6 +14,8 @@ use futures::StreamExt;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
+
+pub use deepseek::{DeepSeek, Upset};
 
 /// Longer than anything here takes.
 pub const PATIENCE: Duration = Duration::from_secs(60);

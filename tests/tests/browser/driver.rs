@@ -56,6 +56,19 @@ impl Browser {
         self.driver.goto(url).await.expect("a page");
     }
 
+    /// Another tab with this page; the others are in the background then.
+    pub(crate) async fn tab(&self, url: &str) {
+        let tab = self.driver.new_tab().await.expect("a tab");
+        self.driver.switch_to_window(tab).await.expect("switched");
+        self.goto(url).await;
+    }
+
+    /// Back to the first tab.
+    pub(crate) async fn first_tab(&self) {
+        let first = self.driver.windows().await.expect("tabs").remove(0);
+        self.driver.switch_to_window(first).await.expect("switched");
+    }
+
     /// What a script returns.
     pub(crate) async fn js(&self, script: &str) -> Value {
         let returned = self.driver.execute(script, Vec::new()).await;

@@ -1,11 +1,14 @@
 //! What people do with the example page, over the real frontend.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
-use e2e::{Server, leads_100, many_leads};
+use e2e::{DeepSeek, Server, Upset, leads_100, many_leads};
 use serde_json::json;
 
-use crate::driver::{Browser, browse};
+use crate::driver::{Browser, Shown, browse};
 
 /// Chooses a file as people do.
 async fn choose(browser: &Browser, folder: &tempfile::TempDir, name: &str, bytes: &[u8]) {
@@ -201,7 +204,9 @@ async fn a_reload_a_second_tab_and_a_tab_in_the_background_follow_the_same_job()
         let folder = opened(&browser, &server).await;
         choose(&browser, &folder, "many.csv", &many_leads(240)).await;
         browser.until_shown("batches", |shown| shown.detail.contains(" of 24 batches")).await;
-        browser.js("window.other = open('/'); ").await;
+        browser.tab(&server.url()).await;
+        browser.until_shown("it in another tab", |shown| shown.detail.contains(" of 24 batches")).await;
+        browser.first_tab().await;
         browser.js("location.reload()").await;
         browser
             .until_shown("the job again", |shown| shown.there && shown.detail.contains(" of 24 batches"))
@@ -210,6 +215,91 @@ async fn a_reload_a_second_tab_and_a_tab_in_the_background_follow_the_same_job()
         browser.until_shown("completed", |shown| shown.label == "Completed").await;
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert_eq!(browser.js("return document.querySelector('#total').textContent").await, "240");
+    })
+    .await;
+}
+
+/// A frontend as a process of its own, since its normaliser is set up by the environment.
+struct Process {
+    child: std::process::Child,
+    url: String,
+}
+
+impl Process {
+    fn start(flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        let deps = std::env::current_exe().expect("this test");
+        let frontend = deps.ancestors().nth(2).expect("target/PROFILE/deps/TEST").join("frontend");
+        let mut command = std::process::Command::new(frontend);
+        command.args(["--listen", "127.0.0.1:0"]).args(flags).envs(environment.iter().copied());
+        let mut child = command
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("the frontend is built with the tests");
+        let mut line = String::new();
+        let mut out = std::io::BufReader::new(child.stdout.take().expect("piped"));
+        std::io::BufRead::read_line(&mut out, &mut line).expect("it says where it is");
+        let url = line.trim().rsplit(' ').next().expect("an address").to_owned();
+        Self { child, url }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_left_comes_after_thirty_seconds_is_steady_and_is_on_hold_while_the_workers_pause() {
+    let deepseek = DeepSeek::serve(Duration::from_millis(400), Upset::Never).await;
+    let environment = [("DEEPSEEK_API_KEY", "sk-test"), ("DEEPSEEK_BASE_URL", deepseek.url.as_str())];
+    let frontend =
+        Process::start(&["--normaliser", "deepseek", "--workers", "1", "--stall-after", "15s"], &environment);
+    browse(async move |browser| {
+        browser.goto(&frontend.url).await;
+        let folder = tempfile::tempdir().expect("a folder");
+        choose(&browser, &folder, "many.csv", &many_leads(3_000)).await;
+        browser.until_shown("batches", |shown| shown.detail.contains(" of 300 batches")).await;
+        let begun = Instant::now();
+        let left = |shown: &Shown| {
+            shown.detail.rsplit(" · ").find(|part| part.ends_with(" left")).map(str::to_owned)
+        };
+        let first = browser.until_shown("the time left", |shown| left(shown).is_some()).await;
+        assert!(begun.elapsed() > Duration::from_secs(28), "{first:?} after {:?}", begun.elapsed());
+        // 300 batches of 0.4 s: an estimate that is steady changes its words twice at most in fifteen seconds.
+        let mut texts = vec![left(&first)];
+        while begun.elapsed() < Duration::from_secs(45) {
+            texts.push(left(&browser.shown().await));
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        texts.dedup();
+        assert!(texts.len() <= 3, "{texts:?}");
+        assert!(
+            texts.iter().flatten().all(|text| text.starts_with("about ") && text.contains(" minute")),
+            "{texts:?}"
+        );
+
+        deepseek.pause(true);
+        let stalled =
+            browser.until_shown("on hold", |shown| shown.note.starts_with("No progress for a while")).await;
+        let at_first = stalled.detail.clone();
+        browser.screenshot("page-on-hold").await;
+        tokio::time::sleep(Duration::from_secs(45)).await;
+        let still = browser.shown().await;
+        assert_eq!((still.detail, still.note), (at_first, stalled.note), "it does not count down");
+        deepseek.pause(false);
+        let resumed = Instant::now();
+        let again =
+            browser.until_shown("again", |shown| shown.note.is_empty() && left(shown).is_some()).await;
+        assert!(resumed.elapsed() < Duration::from_secs(3), "{:?}: {again:?}", resumed.elapsed());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let text = left(&browser.shown().await).expect("the time left");
+        println!("before {texts:?}, after the pause {text:?}");
+        assert!(
+            ["about a minute left", "about 2 minutes left", "about 3 minutes left"].contains(&text.as_str()),
+            "{text}"
+        );
     })
     .await;
 }

@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use e2e::{leads_100, many_leads};
+use e2e::{DeepSeek, Upset, leads_100, many_leads};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::{
-    deepseek::{DeepSeek, Upset},
-    stack::{ORIGIN, Stack, upload},
-};
+use crate::stack::{ORIGIN, Stack, upload};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_becomes_leads_through_the_lambdas() {

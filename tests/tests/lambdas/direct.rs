@@ -2,11 +2,10 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use e2e::{Visitor, leads_100, many_leads};
+use e2e::{DeepSeek, Upset, Visitor, leads_100, many_leads};
 use serde_json::{Value, json};
 
 use crate::{
-    deepseek::{DeepSeek, Upset},
     function::Function,
     stack::{Stack, received, upload},
 };

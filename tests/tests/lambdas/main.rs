@@ -3,7 +3,6 @@
 //! folder the packages are: `cargo xtask test` does both.
 #![cfg(feature = "ministack")]
 
-mod deepseek;
 mod deployed;
 mod direct;
 mod function;
