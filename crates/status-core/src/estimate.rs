@@ -99,7 +99,7 @@ struct Constants {
 const K: Constants = Constants {
     prior_variance: 0.056,
     prior_weight: 17.0,
-    doubt: 25.0,
+    doubt: 15.0,
     settle_in: 4.5,
     leap: 1.45,
     censored: 0.18,
@@ -129,8 +129,11 @@ pub fn remaining(work: &Work) -> Option<Remaining> {
         ((seen.busy / last + 0.5).round().max(1.0), age)
     });
     let average = ((seen.busy + in_flight * age) / elapsed).max(0.05);
-    let speed =
-        if n / average > K.settle_in { Speed::of_late(work, &seen) } else { Speed { step: 0.0, batches: n } };
+    let speed = if n / average > K.settle_in {
+        Speed::of_late(work, &seen, last)
+    } else {
+        Speed { step: 0.0, batches: n }
+    };
     // The mean duration, corrected by those in flight, of which only the age is known.
     let log_age = ln(age.max(1e-4));
     let spread = Spread::of(seen.variance);
@@ -159,7 +162,7 @@ pub fn remaining(work: &Work) -> Option<Remaining> {
         // Half of 1 + the squared coefficient of variation, eᵛ − 1, to the second order.
         let balanced = f64::midpoint(1.0, (tail.variance * (1.0 + tail.variance / 2.0)).min(1.0));
         let excess = (tail.times_mean(K.slowest / wave) - balanced).max(0.0) * (1.0 - 1.0 / wave);
-        let work_left = queued * seen.size_of_the_rest(work) * duration.mean + ending * residual;
+        let work_left = queued * size_of_the_rest(work, left) * duration.mean + ending * residual;
         (work_left / workers + K.straggle * duration.mean * excess).max(flying_done)
     } else {
         flying_done
@@ -200,9 +203,6 @@ struct Durations {
     tail_variance: f64,
     /// ln of the mean, unless outliers make it larger than the lognormal's.
     log_mean: f64,
-    mean_items: f64,
-    /// The exponent in duration ∝ items^exponent.
-    by_items: f64,
 }
 
 impl Durations {
@@ -215,7 +215,7 @@ impl Durations {
         let per = 1.0 / n;
         let busy = sum(Sum::Duration) * 1e-3;
         let mean = busy * per;
-        let (ln_mean, ln_items) = (sum(Sum::LnDuration) * per * 1e-3, sum(Sum::LnItems) * per * 1e-3);
+        let ln_mean = sum(Sum::LnDuration) * per * 1e-3;
         let of_logs = (sum(Sum::LnDurationSquared) * per * 1e-6 - ln_mean * ln_mean).max(0.0);
         let of_moments = ln((sum(Sum::DurationSquared) * per * 1e-6 / (mean * mean)).max(1.0));
         let raw = of_logs.min(of_moments);
@@ -223,8 +223,6 @@ impl Durations {
         let weight = 1.0 / (n + K.prior_weight);
         let variance = ((unbiased + K.prior_weight * K.prior_variance) * weight).clamp(4e-4, 3.0);
         let excess = (of_logs.max(of_moments) - raw) * n * weight;
-        let covariance = sum(Sum::LnDurationLnItems) * per * 1e-6 - ln_mean * ln_items;
-        let items_variance = (sum(Sum::LnItemsSquared) * per * 1e-6 - ln_items * ln_items).max(0.0);
         Some(Self {
             batches: n,
             busy,
@@ -233,9 +231,6 @@ impl Durations {
             variance,
             tail_variance: (variance + excess).min(4.0),
             log_mean: ln(mean).min(ln_mean + raw / 2.0 - LN_1000),
-            mean_items: sum(Sum::Items) * per,
-            // Two batches' worth of belief that twice the items take twice the time.
-            by_items: ((n * covariance + 2.0) / (n * items_variance + 2.0)).clamp(0.0, 1.2),
         })
     }
 
@@ -249,23 +244,18 @@ impl Durations {
             variance: K.prior_variance,
             tail_variance: K.prior_variance,
             log_mean: ln(age),
-            mean_items: 0.0,
-            by_items: 0.0,
         })
     }
+}
 
-    /// How long a batch of those that are left takes, by its items, against one of those that have finished.
-    fn size_of_the_rest(&self, work: &Work) -> f64 {
-        let done = work.counts.items_processed.saturating_add(work.counts.items_failed);
-        let rest = work.total_items.and_then(|all| all.checked_sub(done)).filter(|rest| *rest > 0);
-        let batches = work.total.map_or(0, |total| total.saturating_sub(work.counts.settled()));
-        match rest {
-            Some(rest) if self.mean_items > 0.0 && batches > 0 => {
-                let larger = count(rest) / (count(batches) * self.mean_items);
-                exp(self.by_items * ln(larger)).clamp(0.02, 50.0)
-            }
-            _ => 1.0,
+/// How large a batch of those that are left is, by its items, against one of those that are settled; where both are known.
+fn size_of_the_rest(work: &Work, left: f64) -> f64 {
+    let done = work.counts.items_processed.saturating_add(work.counts.items_failed);
+    match work.total_items.and_then(|all| all.checked_sub(done)) {
+        Some(rest) if rest > 0 && done > 0 => {
+            (count(rest) * count(work.counts.settled()) / (left * count(done))).clamp(0.02, 50.0)
         }
+        _ => 1.0,
     }
 }
 
@@ -282,26 +272,27 @@ impl Speed {
     /// (1 − τ), a + (b − a)(1 − τ²) and a + (b − a)(1 − τ³). Their differences from the first, δ₁ and δ₂, give 1 + τ = δ₂/δ₁ and b = a's mean +
     /// δ₁/(1 − τ): the step. It is believed as far as δ₂ is more than chance, and taken to be δ₂ at least.
     ///
-    /// t counts from the start of processing; the moments about it follow from those about the job's creation exactly, in integers.
-    fn of_late(work: &Work, seen: &Durations) -> Self {
+    /// t counts from the start of processing; the moments about it follow from those about the job's creation exactly, in integers. Σt²/T²,
+    /// with the time T of the last batch, is no more than the effective number of batches, (Σt²)²/Σt⁴, and needs no more sums.
+    fn of_late(work: &Work, seen: &Durations, last: f64) -> Self {
         // 2²⁵ ticks are 38 days, beyond which moments do not tell times apart.
         let ticks = work.started.as_secs().saturating_mul(1_000 / moments::TICK_MS)
             + u64::from(work.started.subsec_millis()) / moments::TICK_MS;
         let s = i128::from(ticks.min(1 << 25));
         let m = |sum| work.moments.get(sum);
-        let (n, t1, t2, t3) = (m(Sum::Samples), m(Sum::Time), m(Sum::TimeSquared), m(Sum::TimeCubed));
+        let (n, t1, t2) = (m(Sum::Samples), m(Sum::Time), m(Sum::TimeSquared));
         let (logs, t1_logs, t2_logs) =
             (m(Sum::LnDuration), m(Sum::TimeLnDuration), m(Sum::TimeSquaredLnDuration));
         let weights = float(t1 - n * s);
         let squares = float(t2 - s * (2 * t1 - s * n));
-        let fourths = float(m(Sum::TimeFourth) - s * (4 * t3 - s * (6 * t2 - s * (4 * t1 - s * n))));
         let unchanged = Self { step: 0.0, batches: seen.batches };
         if weights <= 0.0 || squares <= 0.0 {
             return unchanged;
         }
         let by_time = float(t1_logs - s * logs) / weights * 1e-3 - seen.ln_mean;
         let by_square = float(t2_logs - s * (2 * t1_logs - s * logs)) / squares * 1e-3 - seen.ln_mean;
-        let few = (squares * squares / fourths.max(1.0)).clamp(1.0, seen.batches);
+        let last_ticks = (last * TICKS_PER_SECOND).max(1.0);
+        let few = (squares / (last_ticks * last_ticks)).clamp(1.0, seen.batches);
         let chance = K.doubt * (seen.variance * (1.0 / few - 1.0 / seen.batches).max(0.0) + 1e-4);
         let belief = 1.0 - chance / (by_square * by_square).max(1e-12);
         if belief <= 0.0 {
@@ -384,6 +375,7 @@ impl Spread {
     }
 }
 
+const TICKS_PER_SECOND: f64 = 1_000.0 / moments::TICK_MS as f64;
 const LN_1000: f64 = 6.907_755_278_982_137;
 
 /// Single precision is more than an estimate needs, and takes half the time.

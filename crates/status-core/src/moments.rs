@@ -7,7 +7,7 @@
 //! # Range
 //! DynamoDB keeps 38 significant digits and refuses more. With batches that take up to [`MAX_MS`] (about 34 years), finish within
 //! 30 days of the job's creation (in units of 100 ms), and [`BatchIndex::MAX`](crate::BatchIndex::MAX) of them, every sum stays
-//! below 10³⁸: the largest is Σt⁴ with (2.6 · 10⁷)⁴ · 10⁷ = 4.5 · 10³⁶. What is beyond saturates, so that no outlier makes a write
+//! below 10³⁸: the largest is Σd² with (10¹²)² · 10⁷ = 10³¹. What is beyond saturates, so that no outlier makes a write
 //! fail.
 
 use std::time::Duration;
@@ -20,15 +20,12 @@ pub const MAX_MS: u64 = 1_000_000_000_000;
 pub(crate) const TICK_MS: u64 = 100;
 /// The latest such time that is told apart: 30 days after the job's creation.
 const MAX_TICKS: u64 = 30 * 86_400 * 1_000 / TICK_MS;
-/// The largest number of items of a batch that is told apart.
-const MAX_ITEMS: u64 = 1_000_000_000_000;
 
 /// Which sum: the index into [`Moments`], with the short name it has in storage.
 macro_rules! sums {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),* $(,)?) => {
         /// The sums of the record. ln is in thousandths of a nat; times are in milliseconds, d: how long a batch took,
-        /// t: when it finished (in units
-        /// of 100 ms), x: how many items it has.
+        /// t: when it finished (in units of 100 ms).
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub enum Sum { $($(#[$doc])* $variant),* }
 
@@ -47,8 +44,6 @@ macro_rules! sums {
 sums! {
     /// Σ1: the batches whose duration is known.
     Samples = "n",
-    /// Σx
-    Items = "w",
     /// Σd
     Duration = "d",
     /// Σd²
@@ -57,20 +52,10 @@ sums! {
     LnDuration = "g",
     /// Σ (ln d)²
     LnDurationSquared = "h",
-    /// Σ ln x
-    LnItems = "p",
-    /// Σ (ln x)²
-    LnItemsSquared = "q",
-    /// Σ ln d · ln x
-    LnDurationLnItems = "r",
     /// Σt
     Time = "t",
     /// Σt²
     TimeSquared = "u",
-    /// Σt³
-    TimeCubed = "x",
-    /// Σt⁴
-    TimeFourth = "k",
     /// Σ t · ln d
     TimeLnDuration = "v",
     /// Σ t² · ln d
@@ -87,33 +72,26 @@ impl Moments {
     /// What `report`, recorded at `at`, adds: nothing unless it completed its batch and says how long that took.
     pub fn of(id: JobId, report: &BatchReport, at: Timestamp) -> Self {
         match (report.outcome, report.took) {
-            (BatchOutcome::Completed { .. }, Some(took)) => Self::sample(id.age_ms(at), took, report.items()),
+            (BatchOutcome::Completed { .. }, Some(took)) => Self::sample(id.age_ms(at), took),
             _ => Self::default(),
         }
     }
 
-    /// One batch of `items` items that took `took` and finished `finished_ms` after the job's creation.
-    pub fn sample(finished_ms: u64, took: Duration, items: u64) -> Self {
+    /// One batch that took `took` and finished `finished_ms` after the job's creation.
+    pub fn sample(finished_ms: u64, took: Duration) -> Self {
         let d = u64::try_from(took.as_millis()).unwrap_or(MAX_MS).clamp(1, MAX_MS);
         let t = i128::from((finished_ms / TICK_MS).min(MAX_TICKS));
-        let x = items.min(MAX_ITEMS);
-        let (ln_d, ln_x) = (milli_ln(d), milli_ln(x));
+        let ln_d = milli_ln(d);
         let d = i128::from(d);
         let mut sums = Self::default();
         for (sum, value) in [
             (Sum::Samples, 1),
-            (Sum::Items, i128::from(x)),
             (Sum::Duration, d),
             (Sum::DurationSquared, d * d),
             (Sum::LnDuration, ln_d),
             (Sum::LnDurationSquared, ln_d * ln_d),
-            (Sum::LnItems, ln_x),
-            (Sum::LnItemsSquared, ln_x * ln_x),
-            (Sum::LnDurationLnItems, ln_d * ln_x),
             (Sum::Time, t),
             (Sum::TimeSquared, t * t),
-            (Sum::TimeCubed, t * t * t),
-            (Sum::TimeFourth, t * t * t * t),
             (Sum::TimeLnDuration, t * ln_d),
             (Sum::TimeSquaredLnDuration, t * t * ln_d),
         ] {
@@ -162,7 +140,7 @@ mod tests {
 
     #[test]
     fn the_largest_job_stays_within_38_digits() {
-        let one = Moments::sample(u64::MAX, Duration::MAX, u64::MAX);
+        let one = Moments::sample(u64::MAX, Duration::MAX);
         for (sum, value) in one.values() {
             let all = value * i128::from(BatchIndex::MAX + 1);
             assert!(all < 10_i128.pow(38), "{sum:?}: {all}");

@@ -25,7 +25,7 @@ impl History {
         let mut last = self.started;
         for (finished, took, items) in &self.batches {
             let finished = self.started + finished;
-            work.moments.add(&Moments::sample(finished, Duration::from_millis(*took), *items));
+            work.moments.add(&Moments::sample(finished, Duration::from_millis(*took)));
             work.counts.completed += 1;
             work.counts.items_processed += items;
             last = last.max(finished);

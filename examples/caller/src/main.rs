@@ -29,7 +29,7 @@ enum Event {
     /// Batches from the queue.
     Batches(SqsEvent),
     /// It is time to sweep: any event of EventBridge, such as a schedule's.
-    Sweep(EventBridgeEvent),
+    Sweep(Box<EventBridgeEvent>),
 }
 
 /// What it answers.

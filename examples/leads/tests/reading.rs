@@ -76,7 +76,7 @@ fn every_common_encoding_is_found() {
 
 #[test]
 fn one_row_in_another_encoding_does_not_spoil_the_others() {
-    let mut csv = "Name,City\n".repeat(1).into_bytes();
+    let mut csv = b"Name,City\n".to_vec();
     for n in 0..20_000 {
         csv.extend_from_slice(format!("Ann{n},Paris\n").as_bytes());
     }
@@ -107,7 +107,7 @@ fn a_workbook_is_read_as_people_see_it() {
     sheet.write_row(0, 0, ["Name", "Born", "Score", "Phone", "Active", "Sum"]).expect("a header");
     sheet.write(1, 0, "Ada").expect("a cell");
     sheet
-        .write_with_format(1, 1, &ExcelDateTime::from_ymd(1915, 12, 10).expect("a date"), &date)
+        .write_with_format(1, 1, ExcelDateTime::from_ymd(1915, 12, 10).expect("a date"), &date)
         .expect("a cell");
     sheet.write(1, 2, 0.1 + 0.2).expect("a cell");
     sheet.write(1, 3, 491_711_234_567_u64).expect("a cell");

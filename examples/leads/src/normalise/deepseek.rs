@@ -292,7 +292,7 @@ impl CallFailed {
 
     fn unreachable(error: &reqwest::Error) -> Self {
         let message = "The normaliser could not be reached.";
-        let detail = format!("{:?}", error);
+        let detail = format!("{error:?}");
         Self { detail, may_pass: true, ..Self::finally("normaliser-unreachable", message) }
     }
 
