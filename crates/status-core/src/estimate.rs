@@ -86,11 +86,9 @@ struct Constants {
     age_share: f64,
     /// ... and the multiple of the silence since the last fact that comes on top.
     silence: f64,
-    /// How far the batches in flight now, rather than their average so far, tell the number of workers.
-    present: f64,
-    /// ln of the interval's lower factor, ...
+    /// The interval's lower factor, ...
     low: f64,
-    /// ... what is added when nothing queues any more, ...
+    /// ... the one when nothing queues any more, ...
     low_tail: f64,
     /// ... and ln of the upper one, by the spread of durations.
     high: f64,
@@ -108,9 +106,8 @@ const K: Constants = Constants {
     linger: 0.25,
     age_share: 0.73,
     silence: 2.1,
-    present: 0.37,
-    low: -0.3,
-    low_tail: -1.6,
+    low: 0.74,
+    low_tail: 0.15,
     high: 1.4,
 };
 
@@ -140,20 +137,23 @@ pub fn remaining(work: &Work) -> Option<Remaining> {
     let finished = Mean::of_log((seen.log_mean + speed.step).max(-7.0));
     let censored = in_flight * K.censored;
     let expected = spread.expected_beyond(&finished, age, log_age);
+    let residual = expected - age;
     let duration = (finished.mean * speed.batches + censored * expected) / (speed.batches + censored);
-    let duration = Mean::of(duration.max(1e-3));
-    let residual = spread.expected_beyond(&duration, age, log_age) - age;
-    let workers = (average * exp(K.present * ln(in_flight.max(1.0) / average))).max(0.05);
+    let duration = duration.max(1e-3);
+    // The number of workers: the batches in flight so far and now, as geometric means, five to three.
+    let fourth_root = (in_flight.max(1.0) / average).sqrt().sqrt();
+    let workers = (average * fourth_root * fourth_root.sqrt()).max(0.05);
 
     // When the last of those in flight ends.
     let tail = Spread::of(seen.tail_variance);
     let ending = in_flight.min(left);
-    let flying_done = if ending > 0.0 {
-        let beyond = normal_above(tail.deviations(&duration, log_age)).max(1e-9);
-        let slowest = duration.mean * tail.times_mean(K.straggle * beyond / ending) - age;
-        slowest.max(K.linger * (age - duration.mean)).max(0.02 * duration.mean)
-    } else {
-        (elapsed - last - duration.mean / workers).max(0.02 * duration.mean)
+    let flying_done = || {
+        if ending <= 0.0 {
+            return (elapsed - last - duration / workers).max(0.02 * duration);
+        }
+        let beyond = normal_above(tail.deviations(&Mean::of(duration), log_age)).max(1e-9);
+        let slowest = duration * tail.times_mean(K.straggle * beyond / ending) - age;
+        slowest.max(K.linger * (age - duration)).max(0.02 * duration)
     };
     // Whatever queues behind them, spread over the workers, and the slowest of the last wave.
     let queued = left - ending;
@@ -162,21 +162,24 @@ pub fn remaining(work: &Work) -> Option<Remaining> {
         // Half of 1 + the squared coefficient of variation, eᵛ − 1, to the second order.
         let balanced = f64::midpoint(1.0, (tail.variance * (1.0 + tail.variance / 2.0)).min(1.0));
         let excess = (tail.times_mean(K.slowest / wave) - balanced).max(0.0) * (1.0 - 1.0 / wave);
-        let work_left = queued * size_of_the_rest(work, left) * duration.mean + ending * residual;
-        (work_left / workers + K.straggle * duration.mean * excess).max(flying_done)
+        let work_left = queued * size_of_the_rest(work, left) * duration + ending * residual;
+        let queue_done = work_left / workers + K.straggle * duration * excess;
+        // Seven deviations, as far as a tail reaches here, are less than eight times a mean with this variance: then it is not looked at.
+        let far = 8.0 * duration;
+        if tail.variance < 0.09 && ending > 0.0 && age < far && far < queue_done {
+            queue_done
+        } else {
+            queue_done.max(flying_done())
+        }
     } else {
-        flying_done
+        flying_done()
     };
 
     let first = 0.5 / (n * n);
-    let low = K.low + if queued > 0.0 { 0.0 } else { K.low_tail } - first;
-    let high = K.high * spread.deviation.min(1.6) + first;
-    let span = |ln_factor: f64| millis(exp(ln_factor) * (seconds + 1.0) - 1.0);
-    Some(Remaining {
-        low: span(low.clamp(-3.0, -0.02)),
-        estimate: millis(seconds),
-        high: span(high.clamp(0.02, 3.0)),
-    })
+    let low = if queued > 0.0 { K.low } else { K.low_tail } * (1.0 - first).max(0.1);
+    let high = exp((K.high * spread.deviation.min(1.6) + first).clamp(0.02, 3.0));
+    let span = |factor: f64| millis(factor * (seconds + 1.0) - 1.0);
+    Some(Remaining { low: span(low), estimate: millis(seconds), high: span(high) })
 }
 
 fn seconds_of(duration: Duration) -> f64 {

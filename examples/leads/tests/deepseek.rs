@@ -184,6 +184,21 @@ async fn a_model_that_obeys_a_lead_can_spoil_that_lead_only() {
 }
 
 #[tokio::test]
+async fn leads_without_their_numbers_are_believed_in_their_places_only() {
+    let (model, deepseek) = Model::serve(|nth, rows| {
+        let mut leads = leads(rows);
+        leads.iter_mut().for_each(|lead| lead["row"] = Value::Null);
+        if nth == 1 {
+            leads.remove(0);
+        }
+        says(&leads)
+    })
+    .await;
+    assert_all_good(&deepseek.normalise(&rows(3), TIME).await.expect("answered"));
+    assert_eq!(model.requests(), [vec![0, 1, 2], vec![0, 1, 2]]);
+}
+
+#[tokio::test]
 async fn nonsense_is_tried_again_and_then_the_batch_fails_with_a_reason() {
     for nonsense in ["", "Sure! Here are your leads:", "{\"leads\": [{\"row\": 0", "[]", "{\"leads\": 7}"] {
         let (model, deepseek) = Model::serve(move |_, _| completion(nonsense)).await;

@@ -239,8 +239,12 @@ struct Answer {
 fn leads_of(answer: &str, rows: &[RawLead], asked: &[usize]) -> Vec<(usize, Lead)> {
     let answer: Value = serde_json::from_str(answer).unwrap_or_default();
     let mut said: HashMap<usize, Vec<Option<Lead>>> = HashMap::new();
-    for lead in answer["leads"].as_array().into_iter().flatten() {
-        let row = lead["row"].as_u64().and_then(|row| usize::try_from(row).ok());
+    for (place, lead) in answer["leads"].as_array().into_iter().flatten().enumerate() {
+        // A lead without its number is taken for the row in its place: it is believed only if it stands there.
+        let row = match &lead["row"] {
+            Value::Null => asked.get(place).copied(),
+            number => number.as_u64().and_then(|row| usize::try_from(row).ok()),
+        };
         if let Some(row) = row.filter(|row| asked.contains(row)) {
             said.entry(row).or_default().push(lead_of(lead));
         }
