@@ -6,7 +6,7 @@
 //!   the moments of ln d and from those of d. The smaller one tells the mean, since outliers do not move it; the larger one tells the tail, since
 //!   outliers are what one waits for.
 //! - *Forward decay* (Cormode, Shkapenyuk, Srivastava, Xu, ICDE 2009): batches also weigh by when they finished, and by its square. Where that mean
-//!   of ln d differs from the plain one by more than chance, the speed has changed; a *step* is then read off the three means (see [`Speed`]).
+//!   of ln d differs from the plain one by more than chance, the speed has changed; a *step* is then read off the three means (see `Speed`).
 //! - *Little's law* (1961): rate × mean duration = batches in flight, where starts are not tracked.
 //! - The batches in flight are *censored*: their durations are known to exceed their ages. What queues behind them is spread over the
 //!   workers; the slowest of them comes on top, as a quantile of the maximum of so many lognormal durations.
