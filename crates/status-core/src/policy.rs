@@ -27,7 +27,8 @@ pub struct Policy {
     #[serde(with = "millis")]
     pub retention: Duration,
     /// Whether the start of each batch is recorded too: a better estimate and "8 running", for one more write
-    /// (shared by all batches of one delivery).
+    /// (shared by all batches of one delivery). Off, since only whoever writes the workers knows whether they take several batches at once; where they
+    /// do, it is worth turning on.
     pub track_starts: bool,
     /// At most so many row errors are kept for a job. 10,000.
     pub max_errors: u64,
