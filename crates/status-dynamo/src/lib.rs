@@ -42,6 +42,7 @@ mod head;
 pub mod layout;
 mod meter;
 mod outcomes;
+mod retire;
 mod table;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -52,7 +53,6 @@ use aws_sdk_dynamodb::{
     operation::query::builders::QueryFluentBuilder,
     types::{AttributeValue, KeysAndAttributes, ReturnValuesOnConditionCheckFailure},
 };
-use futures::future::try_join_all;
 use status_core::{
     BatchIndex, BatchReport, Begun, Clock, Consistency, Created, Facts, ItemError, Job, JobId, OwnerId, Page,
     PageRequest, Record, Recorded, Rejection, Settled, Status, StatusStore, StoreError, SystemClock,
@@ -491,97 +491,6 @@ impl DynamoStore {
             .map_err(|error| failed("UpdateItem", format!("job {id}"), error))?;
         self.wrote(done.consumed_capacity.as_ref());
         Ok(())
-    }
-
-    /// Sets the expiry of everything that belongs to a terminal job and tells the chunks that it is over; then, and only
-    /// then, the job is not due any more.
-    async fn retire(&self, job: &Job) -> Result<(), StoreError> {
-        let Some(expires) = job.expires_at() else { return Ok(()) };
-        let mut keys = self.keys(&job.id.to_string(), layout::CHUNK_PREFIX).await?;
-        keys.extend(self.keys(&layout::errors_pk(job.id), "").await?);
-        if let Some(key) = &job.idempotency_key {
-            keys.push(layout::idempotency_key(&job.owner, key));
-        }
-        for part in keys.chunks(16) {
-            try_join_all(part.iter().map(|key| self.expire(job, key.clone(), expires))).await?;
-        }
-        let done = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .set_key(Some(layout::head_key(job.id)))
-            .update_expression("REMOVE dp, due")
-            .condition_expression("rev = :rev")
-            .expression_attribute_values(":rev", layout::number(job.revision))
-            .set_return_consumed_capacity(self.metered())
-            .send()
-            .await;
-        match done {
-            Ok(done) => self.wrote(done.consumed_capacity.as_ref()),
-            // The head has expired in the meantime.
-            Err(error)
-                if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                self.refused();
-            }
-            Err(error) => return Err(failed("UpdateItem", format!("job {}", job.id), error)),
-        }
-        Ok(())
-    }
-
-    async fn expire(&self, job: &Job, key: Item, expires: Timestamp) -> Result<(), StoreError> {
-        let done = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .set_key(Some(key))
-            .update_expression("SET ttl_at = :ttl, st = :st")
-            .condition_expression("attribute_exists(pk)")
-            .expression_attribute_values(":ttl", layout::seconds(expires))
-            .expression_attribute_values(":st", AttributeValue::S(job.status.as_str().into()))
-            .set_return_consumed_capacity(self.metered())
-            .send()
-            .await;
-        match done {
-            Ok(done) => self.wrote(done.consumed_capacity.as_ref()),
-            Err(error)
-                if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                self.refused();
-            }
-            Err(error) => return Err(failed("UpdateItem", format!("job {}", job.id), error)),
-        }
-        Ok(())
-    }
-
-    /// The keys of all items under `pk` whose sort key begins with `prefix`.
-    async fn keys(&self, pk: &str, prefix: &str) -> Result<Vec<Item>, StoreError> {
-        let mut keys = Vec::new();
-        let mut start = None;
-        loop {
-            let mut query = self
-                .client
-                .query()
-                .table_name(&self.table)
-                .key_condition_expression("pk = :pk")
-                .expression_attribute_values(":pk", AttributeValue::S(pk.into()))
-                .projection_expression("pk, sk")
-                .consistent_read(true)
-                .set_exclusive_start_key(start)
-                .set_return_consumed_capacity(self.metered());
-            if !prefix.is_empty() {
-                query = query
-                    .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
-                    .expression_attribute_values(":prefix", AttributeValue::S(prefix.into()));
-            }
-            let page = query.send().await.map_err(|error| failed("Query", pk.to_owned(), error))?;
-            self.read(page.consumed_capacity.as_ref());
-            keys.extend(page.items.unwrap_or_default());
-            start = page.last_evaluated_key;
-            if start.is_none() {
-                return Ok(keys);
-            }
-        }
     }
 
     /// The rejection of a batch past the total.
