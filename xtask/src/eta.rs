@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::{FEATURES, cargo, root, run, skipped, tools};
+use crate::{cargo, root, run, skipped, target, tools};
 
 /// A set of the kit, with starts or without, and the worst figures that pass: error, log error, travel, and the bounds of the
 /// interval's coverage.
@@ -48,14 +48,15 @@ const SETS: [Set; 4] = [
     },
 ];
 
+/// Builds the replay, which the tests build too.
+pub(crate) fn build() -> bool {
+    run("the estimate", &mut cargo(&["build", "--release", "--package", "bench", "--bin", "eta-replay"]))
+}
+
+/// Prints the figures of the replay that is built.
 pub(crate) fn check() -> bool {
     if let Err(why) = tools::have("python3", &["--version"], "python3-minimal") {
         return skipped("the estimate's figures", &why);
-    }
-    // With the features of the tests, so that nothing is compiled twice.
-    let build = ["build", "--release", "--workspace", "--bin", "eta-replay"];
-    if !run("the estimate", cargo(&build).args(FEATURES)) {
-        return false;
     }
     println!("{:28}{:>16}{:>16}{:>14}{:>22}{:>8}", "", "err", "log", "travel", "coverage", "width");
     // All are printed, also after one that fails.
@@ -86,7 +87,7 @@ fn measure(set: &Set) -> bool {
 
 fn figures(set: &Set) -> Result<[f64; 5], String> {
     let (kit, out) = (root().join("benches/eta"), root().join("target/eta.csv"));
-    let mut replay = Command::new(root().join("target/release/eta-replay"));
+    let mut replay = Command::new(target().join("release/eta-replay"));
     replay.arg("--traces").arg(kit.join(set.folder)).arg("--out").arg(&out);
     if set.starts {
         replay.arg("--starts");

@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         }
         Xtask::Test(Test { part: None }) => lint() && tests() && eta::check(),
         Xtask::Lambdas => lambdas::build(),
-        Xtask::Eta => eta::check(),
+        Xtask::Eta => eta::build() && eta::check(),
     };
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
