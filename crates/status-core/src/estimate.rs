@@ -73,123 +73,139 @@ struct Constants {
     settle_in: f64,
     /// ... and how far beyond what the squares show a step may be taken to have gone.
     leap: f64,
-    /// Weight in the mean of a batch in flight.
+    /// Weight in the mean of a batch in flight, ...
     censored: f64,
-    /// Share of the slowest batch's excess over the mean that comes on top of a balanced finish, and the quantile at which the last of those in
+    /// ... and what it still needs at least, in its age times the deviation of ln d.
+    overdue: f64,
+    /// Share of the slowest batch's excess over the mean that comes on top of a balanced finish, and of P(d > age) at which the last of those in
     /// flight is expected.
     straggle: f64,
     /// P(the slowest is slower still) while batches queue.
     slowest: f64,
-    /// Share of its age that a batch far over its time still needs.
-    linger: f64,
     /// Age of a batch in flight where starts are not tracked, in mean durations, ...
     age_share: f64,
     /// ... and the multiple of the silence since the last fact that comes on top.
     silence: f64,
-    /// The interval's lower factor, ...
+    /// By how many deviations of ln d the fourth roots of the interval's factors differ from one: of the lower one, ...
     low: f64,
-    /// ... the one when nothing queues any more, ...
+    /// ... of the lower one when nothing queues any more, ...
     low_tail: f64,
-    /// ... and ln of the upper one, by the spread of durations.
+    /// ... and of the upper one.
     high: f64,
 }
 
 const K: Constants = Constants {
-    prior_variance: 0.056,
-    prior_weight: 17.0,
-    doubt: 15.0,
-    settle_in: 4.5,
-    leap: 1.45,
-    censored: 0.18,
-    straggle: 0.48,
-    slowest: 0.065,
-    linger: 0.25,
-    age_share: 0.73,
-    silence: 2.1,
-    low: 0.74,
-    low_tail: 0.15,
-    high: 1.4,
+    prior_variance: 0.058,
+    prior_weight: 24.0,
+    doubt: 20.0,
+    settle_in: 4.3,
+    leap: 1.7,
+    censored: 0.19,
+    overdue: 0.48,
+    straggle: 0.54,
+    slowest: 0.055,
+    age_share: 0.78,
+    silence: 2.7,
+    low: 0.24,
+    low_tail: 2.0,
+    high: 0.39,
 };
 
 /// The time remaining; `None` where it cannot be known: no total yet, nothing finished or in flight, nothing left.
 pub fn remaining(work: &Work) -> Option<Remaining> {
     let left = work.total?.checked_sub(work.counts.settled()).filter(|left| *left > 0)?;
     let left = count(left);
-    let since_start = |at: Duration| seconds_of(at.saturating_sub(work.started)).max(1e-3);
-    let (elapsed, last) = (since_start(work.now), since_start(work.last.min(work.now)));
+    let started = seconds_of(work.started);
+    let since_start = |at: Duration| at_least(1e-3, seconds_of(at) - started);
+    let elapsed = since_start(work.now);
+    let last = at_most(elapsed, since_start(work.last));
     let flying = work.in_flight.map(|f| (count(f.batches), seconds_of(f.age) / count(f.batches.max(1))));
     let seen = Durations::seen(&work.moments).or_else(|| Durations::guessed(flying?))?;
     let n = seen.batches;
     // The batches in flight: known, or by Little's law.
     let (in_flight, age) = flying.unwrap_or_else(|| {
         let age = K.age_share * seen.mean + K.silence * (elapsed - last);
-        ((seen.busy / last + 0.5).round().max(1.0), age)
+        ((seen.busy / last + 1.0).floor(), age)
     });
-    let average = ((seen.busy + in_flight * age) / elapsed).max(0.05);
-    let speed = if n / average > K.settle_in {
-        Speed::of_late(work, &seen, last)
+    let average = at_least(0.05, (seen.busy + in_flight * age) / elapsed);
+    let (finished, evidence) = if n > K.settle_in * average {
+        let speed = Speed::of_late(work, &seen, started, last);
+        (seen.typical * speed.factor, speed.batches)
     } else {
-        Speed { step: 0.0, batches: n }
+        (seen.typical, n)
     };
-    // The mean duration, corrected by those in flight, of which only the age is known.
-    let log_age = ln(age.max(1e-4));
-    let spread = Spread::of(seen.variance);
-    let finished = Mean::of_log((seen.log_mean + speed.step).max(-7.0));
+    // What those in flight still need: what is missing to the mean, and once they are overdue a share of their age, since durations have long tails.
+    let deviation = seen.variance.sqrt();
+    let residual = at_least(K.overdue * deviation * age, finished - age);
     let censored = in_flight * K.censored;
-    let expected = spread.expected_beyond(&finished, age, log_age);
-    let residual = expected - age;
-    let duration = (finished.mean * speed.batches + censored * expected) / (speed.batches + censored);
-    let duration = duration.max(1e-3);
+    let duration = (finished * evidence + censored * (age + residual)) / (evidence + censored);
     // The number of workers: the batches in flight so far and now, as geometric means, five to three.
-    let fourth_root = (in_flight.max(1.0) / average).sqrt().sqrt();
-    let workers = (average * fourth_root * fourth_root.sqrt()).max(0.05);
+    let fourth_root = (at_least(1.0, in_flight) / average).sqrt().sqrt();
+    let workers = at_least(0.05, average * fourth_root * fourth_root.sqrt());
 
     // When the last of those in flight ends.
-    let tail = Spread::of(seen.tail_variance);
-    let ending = in_flight.min(left);
+    let tail = Tail::of(seen.tail_variance);
+    let ending = at_most(left, in_flight);
     let flying_done = || {
+        let soon = 0.02 * duration;
         if ending <= 0.0 {
-            return (elapsed - last - duration / workers).max(0.02 * duration);
+            return at_least(soon, elapsed - last - duration / workers);
         }
-        let beyond = normal_above(tail.deviations(&Mean::of(duration), log_age)).max(1e-9);
-        let slowest = duration * tail.times_mean(K.straggle * beyond / ending) - age;
-        slowest.max(K.linger * (age - duration)).max(0.02 * duration)
+        let beyond = tail.beyond(at_least(1e-4, age) / duration);
+        let slowest = duration * tail.quantile(beyond - 2.0 * ln(K.straggle / ending)) - age;
+        at_least(soon, slowest)
     };
     // Whatever queues behind them, spread over the workers, and the slowest of the last wave.
     let queued = left - ending;
     let seconds = if queued > 0.0 {
-        let wave = workers.min(left).max(1.0);
+        let wave = at_least(1.0, at_most(left, workers));
         // Half of 1 + the squared coefficient of variation, eᵛ − 1, to the second order.
-        let balanced = f64::midpoint(1.0, (tail.variance * (1.0 + tail.variance / 2.0)).min(1.0));
-        let excess = (tail.times_mean(K.slowest / wave) - balanced).max(0.0) * (1.0 - 1.0 / wave);
+        let balanced = f64::midpoint(1.0, at_most(1.0, tail.variance * (1.0 + tail.variance / 2.0)));
+        let excess =
+            at_least(0.0, tail.quantile(-2.0 * ln(K.slowest / wave)) - balanced) * (1.0 - 1.0 / wave);
         let work_left = queued * size_of_the_rest(work, left) * duration + ending * residual;
         let queue_done = work_left / workers + K.straggle * duration * excess;
-        // Seven deviations, as far as a tail reaches here, are less than eight times a mean with this variance: then it is not looked at.
-        let far = 8.0 * duration;
-        if tail.variance < 0.09 && ending > 0.0 && age < far && far < queue_done {
+        // Where those in flight surely end before what queues, they need not be looked at.
+        if queue_done > duration * tail.bound() && age <= 1.5 * duration && ending > 0.0 && ending <= 100.0 {
             queue_done
         } else {
-            queue_done.max(flying_done())
+            at_least(queue_done, flying_done())
         }
     } else {
         flying_done()
     };
 
-    let first = 0.5 / (n * n);
-    let low = if queued > 0.0 { K.low } else { K.low_tail } * (1.0 - first).max(0.1);
-    let high = exp((K.high * spread.deviation.min(1.6) + first).clamp(0.02, 3.0));
-    let span = |factor: f64| millis(factor * (seconds + 1.0) - 1.0);
-    Some(Remaining { low: span(low), estimate: millis(seconds), high: span(high) })
+    let widened = |by: f64| {
+        let root = 1.0 + by * deviation + 0.125 / (n * n);
+        (root * root) * (root * root)
+    };
+    let low = if queued > 0.0 { K.low } else { K.low_tail };
+    let bound = |factor: f64| millis((seconds + 1.0) * factor - 1.0);
+    Some(Remaining {
+        low: bound(1.0 / widened(low)),
+        estimate: millis(seconds),
+        high: bound(widened(K.high)),
+    })
+}
+
+/// The larger one; `floor` where the other is not a number. One instruction, unlike [`f64::max`].
+fn at_least(floor: f64, x: f64) -> f64 {
+    if x > floor { x } else { floor }
+}
+
+/// The smaller one; `ceiling` where the other is not a number.
+fn at_most(ceiling: f64, x: f64) -> f64 {
+    if x < ceiling { x } else { ceiling }
 }
 
 fn seconds_of(duration: Duration) -> f64 {
     count(duration.as_secs()) + f64::from(duration.subsec_nanos()) * 1e-9
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+#[expect(clippy::cast_possible_truncation, reason = "bounded")]
 fn millis(seconds: f64) -> Duration {
     // Rounded up: what remains is never nothing.
-    Duration::from_millis((seconds.clamp(0.0, 1e9) * 1e3) as u64 + 1)
+    Duration::from_millis((at_most(1e12, at_least(0.0, seconds * 1e3)) as i64).cast_unsigned() + 1)
 }
 
 /// What is known of the durations of batches.
@@ -204,8 +220,8 @@ struct Durations {
     variance: f64,
     /// ... and with them.
     tail_variance: f64,
-    /// ln of the mean, unless outliers make it larger than the lognormal's.
-    log_mean: f64,
+    /// The mean, unless outliers make it larger than the lognormal's.
+    typical: f64,
 }
 
 impl Durations {
@@ -218,22 +234,22 @@ impl Durations {
         let per = 1.0 / n;
         let busy = sum(Sum::Duration) * 1e-3;
         let mean = busy * per;
-        let ln_mean = sum(Sum::LnDuration) * per * 1e-3;
-        let of_logs = (sum(Sum::LnDurationSquared) * per * 1e-6 - ln_mean * ln_mean).max(0.0);
-        let of_moments = ln((sum(Sum::DurationSquared) * per * 1e-6 / (mean * mean)).max(1.0));
-        let raw = of_logs.min(of_moments);
-        let unbiased = n * raw * n / (n - 1.0).max(1.0);
+        let ln_mean = sum(Sum::LnDuration) * (per * 1e-3);
+        let of_logs = at_least(0.0, sum(Sum::LnDurationSquared) * (per * 1e-6) - ln_mean * ln_mean);
+        let of_moments = ln(at_least(1.0, sum(Sum::DurationSquared) * (per * 1e-6) / (mean * mean)));
+        let raw = at_most(of_logs, of_moments);
         let weight = 1.0 / (n + K.prior_weight);
-        let variance = ((unbiased + K.prior_weight * K.prior_variance) * weight).clamp(4e-4, 3.0);
-        let excess = (of_logs.max(of_moments) - raw) * n * weight;
+        let unbiased = n * raw * n / at_least(1.0, n - 1.0);
+        let variance = at_most(3.0, at_least(4e-4, (unbiased + K.prior_weight * K.prior_variance) * weight));
+        let excess = (at_least(of_logs, of_moments) - raw) * n * weight;
         Some(Self {
             batches: n,
             busy,
             mean,
             ln_mean,
             variance,
-            tail_variance: (variance + excess).min(4.0),
-            log_mean: ln(mean).min(ln_mean + raw / 2.0 - LN_1000),
+            tail_variance: at_most(4.0, variance + excess),
+            typical: at_least(1e-3, at_most(mean, exp(ln_mean + 0.5 * raw - LN_1000))),
         })
     }
 
@@ -243,10 +259,10 @@ impl Durations {
             batches: 1.0,
             busy: 0.0,
             mean: age,
-            ln_mean: ln(age) + LN_1000,
+            ln_mean: 0.0,
             variance: K.prior_variance,
             tail_variance: K.prior_variance,
-            log_mean: ln(age),
+            typical: age,
         })
     }
 }
@@ -256,7 +272,8 @@ fn size_of_the_rest(work: &Work, left: f64) -> f64 {
     let done = work.counts.items_processed.saturating_add(work.counts.items_failed);
     match work.total_items.and_then(|all| all.checked_sub(done)) {
         Some(rest) if rest > 0 && done > 0 => {
-            (count(rest) * count(work.counts.settled()) / (left * count(done))).clamp(0.02, 50.0)
+            let size = count(rest) * count(work.counts.settled()) / (left * count(done));
+            at_most(50.0, at_least(0.02, size))
         }
         _ => 1.0,
     }
@@ -264,8 +281,8 @@ fn size_of_the_rest(work: &Work, left: f64) -> f64 {
 
 /// How much longer batches take of late than on average.
 struct Speed {
-    /// What is to be added to the mean of ln d.
-    step: f64,
+    /// So many times as long.
+    factor: f64,
     /// So many batches' worth of evidence there is for it.
     batches: f64,
 }
@@ -275,36 +292,36 @@ impl Speed {
     /// (1 − τ), a + (b − a)(1 − τ²) and a + (b − a)(1 − τ³). Their differences from the first, δ₁ and δ₂, give 1 + τ = δ₂/δ₁ and b = a's mean +
     /// δ₁/(1 − τ): the step. It is believed as far as δ₂ is more than chance, and taken to be δ₂ at least.
     ///
-    /// t counts from the start of processing; the moments about it follow from those about the job's creation exactly, in integers. Σt²/T²,
-    /// with the time T of the last batch, is no more than the effective number of batches, (Σt²)²/Σt⁴, and needs no more sums.
-    fn of_late(work: &Work, seen: &Durations, last: f64) -> Self {
-        // 2²⁵ ticks are 38 days, beyond which moments do not tell times apart.
-        let ticks = work.started.as_secs().saturating_mul(1_000 / moments::TICK_MS)
-            + u64::from(work.started.subsec_millis()) / moments::TICK_MS;
-        let s = i128::from(ticks.min(1 << 25));
-        let m = |sum| work.moments.get(sum);
-        let (n, t1, t2) = (m(Sum::Samples), m(Sum::Time), m(Sum::TimeSquared));
-        let (logs, t1_logs, t2_logs) =
-            (m(Sum::LnDuration), m(Sum::TimeLnDuration), m(Sum::TimeSquaredLnDuration));
-        let weights = float(t1 - n * s);
-        let squares = float(t2 - s * (2 * t1 - s * n));
-        let unchanged = Self { step: 0.0, batches: seen.batches };
-        if weights <= 0.0 || squares <= 0.0 {
+    /// t counts from the start of processing, to which moments about the job's creation are moved. Σt²/T², with the time T of the last batch, is no
+    /// more than the effective number of batches, (Σt²)²/Σt⁴, and needs no more sums.
+    fn of_late(work: &Work, seen: &Durations, started: f64, last: f64) -> Self {
+        let (started, last) = (started * TICKS_PER_SECOND, last * TICKS_PER_SECOND);
+        let sum = |sum| float(work.moments.get(sum));
+        let moved = |zeroth: f64, first: f64, second: f64| {
+            (first - started * zeroth, second - started * (2.0 * first - started * zeroth))
+        };
+        let (weights, squares) = moved(seen.batches, sum(Sum::Time), sum(Sum::TimeSquared));
+        let logs = (sum(Sum::LnDuration), sum(Sum::TimeLnDuration), sum(Sum::TimeSquaredLnDuration));
+        let (logs_by_time, logs_by_square) = moved(logs.0, logs.1, logs.2);
+        let unchanged = Self { factor: 1.0, batches: seen.batches };
+        let few = squares / (last * last);
+        if weights <= 0.0 || few <= 1.0 {
             return unchanged;
         }
-        let by_time = float(t1_logs - s * logs) / weights * 1e-3 - seen.ln_mean;
-        let by_square = float(t2_logs - s * (2 * t1_logs - s * logs)) / squares * 1e-3 - seen.ln_mean;
-        let last_ticks = (last * TICKS_PER_SECOND).max(1.0);
-        let few = (squares / (last_ticks * last_ticks)).clamp(1.0, seen.batches);
-        let chance = K.doubt * (seen.variance * (1.0 / few - 1.0 / seen.batches).max(0.0) + 1e-4);
-        let belief = 1.0 - chance / (by_square * by_square).max(1e-12);
-        if belief <= 0.0 {
+        let few = at_most(seen.batches, few);
+        let by_square = logs_by_square / squares * 1e-3 - seen.ln_mean;
+        let squared = by_square * by_square;
+        let chance = K.doubt * (seen.variance * (1.0 / few - 1.0 / seen.batches) + 1e-4);
+        if squared <= chance {
             return unchanged;
         }
-        let at = (by_square / by_time - 1.0).clamp(0.0, 1.0);
-        let step = by_time / (1.0 - at).max(1e-3) / by_square;
-        let step = by_square * if step > 1.0 { step.min(K.leap) } else { 1.0 };
-        Self { step: belief * step, batches: seen.batches * (1.0 - belief) + few * belief }
+        let belief = 1.0 - chance / squared;
+        let by_time = logs_by_time / weights * 1e-3 - seen.ln_mean;
+        let growth = by_square / by_time;
+        let at = at_most(0.999, at_least(0.0, growth - 1.0));
+        // δ₁/(1 − τ) in units of δ₂.
+        let step = by_square * at_least(1.0, at_most(K.leap, 1.0 / (growth * (1.0 - at))));
+        Self { factor: exp(belief * step), batches: seen.batches * (1.0 - belief) + few * belief }
     }
 }
 
@@ -329,52 +346,38 @@ fn count(number: u64) -> f64 {
     number.min(u64::MAX / 2).cast_signed() as f64
 }
 
-/// A mean duration, with its logarithm.
-struct Mean {
-    mean: f64,
-    log: f64,
-}
-
-impl Mean {
-    fn of(mean: f64) -> Self {
-        Self { mean, log: ln(mean) }
-    }
-
-    fn of_log(log: f64) -> Self {
-        Self { mean: exp(log), log }
-    }
-}
-
-/// How durations spread about their mean: lognormally.
-struct Spread {
+/// How the longer durations spread: lognormally.
+///
+/// P(Z > z) of a standard normal is taken to be e^(−t²/2) with z = t − 1.2/t − 0.3: in form a shorter Abramowitz and Stegun 26.2.23, within 0.02 of
+/// it from 10⁻⁵ to 0.1, where the slowest are, and it can be solved both ways.
+struct Tail {
     /// Of ln d.
     variance: f64,
     /// Its root.
     deviation: f64,
 }
 
-impl Spread {
+impl Tail {
     fn of(variance: f64) -> Self {
         Self { variance, deviation: variance.sqrt() }
     }
 
-    /// How far ln(age) is above the mean of ln d, in standard deviations, where durations have this mean.
-    fn deviations(&self, mean: &Mean, log_age: f64) -> f64 {
-        (log_age - mean.log + self.variance / 2.0) / self.deviation
+    /// −2 ln P(d > age), with `age` in means.
+    fn beyond(&self, age: f64) -> f64 {
+        let y = (ln(age) + 0.5 * self.variance) / self.deviation + 0.3;
+        let t = 0.5 * (y + (y * y + 4.8).sqrt());
+        t * t
     }
 
-    /// E[d | d > age] where durations have this mean: mean · P(Z > z − σ) / P(Z > z), which is age · M(z − σ) / M(z) with Mills' ratio M.
-    fn expected_beyond(&self, mean: &Mean, age: f64, log_age: f64) -> f64 {
-        match self.deviations(mean, log_age) {
-            ..-5.0 => mean.mean,
-            z @ ..=5.0 => (age * mills(z - self.deviation) / mills(z)).max(age),
-            _ => age * (1.0 + 0.3 * self.deviation),
-        }
+    /// More than the slowest of a hundred takes that are no older than one and a half means, in means: a parabola above [`Self::quantile`].
+    fn bound(&self) -> f64 {
+        2.2 + self.variance * (9.5 + 3.0 * self.variance)
     }
 
-    /// What a duration that is exceeded with this probability is to the mean.
-    fn times_mean(&self, exceeded: f64) -> f64 {
-        exp(self.deviation * upper_quantile(exceeded.clamp(1e-12, 0.98)) - self.variance / 2.0)
+    /// The duration that is exceeded with probability e^(−t²/2), in means.
+    fn quantile(&self, t_squared: f64) -> f64 {
+        let t = t_squared.sqrt();
+        exp(self.deviation * (t - 1.2 / t - 0.3) - 0.5 * self.variance)
     }
 }
 
@@ -391,33 +394,6 @@ fn exp(x: f64) -> f64 {
 #[expect(clippy::cast_possible_truncation, reason = "see there")]
 fn ln(x: f64) -> f64 {
     f64::from((x as f32).ln())
-}
-
-/// P(Z > z) of a standard normal.
-fn normal_above(z: f64) -> f64 {
-    let above = exp(-z * z / 2.0) * upper_mills(z.abs()) / ROOT_2_PI;
-    if z >= 0.0 { above } else { 1.0 - above }
-}
-
-/// Mills' ratio of a standard normal, P(Z > z) / φ(z).
-fn mills(z: f64) -> f64 {
-    if z >= 0.0 { upper_mills(z) } else { ROOT_2_PI * exp(z * z / 2.0) - upper_mills(-z) }
-}
-
-/// [`mills`] of z ≥ 0, within 1.1 % (A. V. Boyd, *Inequalities for Mills' ratio*, 1959: the lower bound, exact at 0 and at ∞).
-fn upper_mills(z: f64) -> f64 {
-    std::f64::consts::PI / ((std::f64::consts::PI - 1.0) * z + (z * z + std::f64::consts::TAU).sqrt())
-}
-
-const ROOT_2_PI: f64 = 2.506_628_274_631_000_2;
-
-/// The quantile of a standard normal that is exceeded with probability `p`, to 4.5e-4 (Abramowitz and Stegun, 26.2.23).
-fn upper_quantile(p: f64) -> f64 {
-    let t = (-2.0 * ln(p.min(1.0 - p))).sqrt();
-    let above = t
-        - (2.515_517 + t * (0.802_853 + t * 0.010_328))
-            / (1.0 + t * (1.432_788 + t * (0.189_269 + t * 0.001_308)));
-    if p < 0.5 { above } else { -above }
 }
 
 /// The time remaining in words: rounded as people speak, and only as precise as the bounds allow.
@@ -455,5 +431,33 @@ fn in_words(seconds: u64) -> (u64, &'static str) {
         600..3_450 => (round(300) * 5, "minute"),
         3_450..129_600 => (round(3_600).max(1), "hour"),
         _ => (round(86_400), "day"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_in_flight_end_within_the_bound() {
+        for variance in (1..=400).map(|v| f64::from(v) / 100.0) {
+            let tail = Tail::of(variance);
+            let slowest = tail.quantile(tail.beyond(1.5) - 2.0 * ln(K.straggle / 100.0));
+            assert!(slowest < tail.bound(), "{variance}: {slowest} > {}", tail.bound());
+        }
+    }
+
+    #[test]
+    fn the_quantile_is_that_of_a_normal_where_the_slowest_are() {
+        let tail = Tail::of(1.0);
+        for (p, z) in
+            [(0.1, 1.281_55), (0.01, 2.326_35), (0.001, 3.090_23), (1e-4, 3.719_02), (1e-5, 4.264_89)]
+        {
+            let found = ln(tail.quantile(-2.0 * ln(p))) + 0.5;
+            assert!((found - z).abs() < 0.02, "{p}: {found}, not {z}");
+            // Solved the other way: z deviations above the mean of ln d.
+            let beyond = tail.beyond(exp(z - 0.5)) / -2.0;
+            assert!((beyond - ln(p)).abs() < 0.1, "{p}: {beyond}, not {}", ln(p));
+        }
     }
 }

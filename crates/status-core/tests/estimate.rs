@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use status_core::{
-    Counts, Moments,
+    Moments,
     estimate::{self, InFlight, Remaining, Work},
 };
 
@@ -155,28 +155,44 @@ fn texts_are_as_precise_as_the_bounds() {
     assert!(estimate::text(&stalled, true).contains("on hold"));
 }
 
-#[test]
-fn an_estimate_costs_less_than_a_microsecond() {
-    let batches = (0..60).map(|n| ((n / 4 + 1) * 10_000 + n % 4 * 100, 10_000 + n * 31, 10)).collect();
-    let work = History {
-        batches,
-        left: 60,
+/// Jobs as they are met: with starts and without, steady and not, in the middle and at the end, and one that became slower.
+fn usual() -> [(&'static str, History); 6] {
+    let job = |took: fn(u64) -> u64, left, in_flight| History {
+        batches: (0..60).map(|n| ((n / 4 + 1) * 10_000 + n % 4 * 100, took(n), 10)).collect(),
+        left,
         started: 5_000,
         silent: 400,
-        in_flight: Some((4, 3_000)),
-        items_left: Some(600),
+        in_flight,
+        items_left: Some(left * 10),
+    };
+    let steady = |n| 10_000 + n * 31;
+    let varied = |n| 1_000 + n * 7_919 % 61 * 700;
+    let slower = |n| if n > 40 { 30_000 } else { 10_000 + n * 31 };
+    [
+        ("steady, starts known", job(steady, 60, Some((4, 3_000)))),
+        ("steady, starts unknown", job(steady, 60, None)),
+        ("varied, starts known", job(varied, 60, Some((4, 3_000)))),
+        ("varied, starts unknown", job(varied, 60, None)),
+        ("slower of late", job(slower, 600, Some((4, 3_000)))),
+        ("the last four", job(varied, 4, Some((4, 13_000)))),
+    ]
+}
+
+#[test]
+fn an_estimate_costs_less_than_a_microsecond() {
+    for (name, history) in usual() {
+        let work = history.work();
+        let per_call = (0..20).map(|_| {
+            let begun = std::time::Instant::now();
+            for _ in 0..5_000 {
+                std::hint::black_box(estimate::remaining(std::hint::black_box(&work)));
+            }
+            begun.elapsed() / 5_000
+        });
+        let fastest = per_call.min().expect("twenty");
+        println!("{name:24}{fastest:?}");
+        // An idle machine takes a fifth of it; one that runs other tests as well must not fail for that.
+        let bound = if cfg!(debug_assertions) { Duration::from_micros(20) } else { Duration::from_micros(1) };
+        assert!(fastest < bound, "{name}: {fastest:?}");
     }
-    .work();
-    let per_call = (0..5).map(|_| {
-        let begun = std::time::Instant::now();
-        for _ in 0..20_000 {
-            std::hint::black_box(estimate::remaining(std::hint::black_box(&work)));
-        }
-        begun.elapsed() / 20_000
-    });
-    let fastest = per_call.min().expect("five");
-    println!("one estimate: {fastest:?}");
-    let bound = if cfg!(debug_assertions) { Duration::from_micros(20) } else { Duration::from_micros(1) };
-    assert!(fastest < bound, "{fastest:?}");
-    assert_eq!(work.counts, Counts { completed: 60, items_processed: 600, ..Counts::default() });
 }
