@@ -1,5 +1,6 @@
 //! Drives the shipped DynamoDB store against a server and prints what it cost, by the server's own account, beside the
-//! same number of plain one-item updates from the same client.
+//! same number of plain one-item updates from the same client: as many as the store made requests (what the store adds to a
+//! request), and as many as there were deliveries to record (what it adds to a counter that is wrong).
 
 use std::{
     collections::HashMap,
@@ -28,9 +29,9 @@ use status_dynamo::{DynamoStore, Meter};
 /// Measures what jobs cost in DynamoDB.
 #[derive(Parser)]
 struct Arguments {
-    /// The server.
+    /// The server; without it, an embedded engine in this process.
     #[arg(long)]
-    endpoint: String,
+    endpoint: Option<String>,
     /// Batches of the job.
     #[arg(long, default_value_t = 10_000)]
     batches: u64,
@@ -67,26 +68,37 @@ struct Measured {
     largest_open_chunk_bytes: usize,
     completed_decisions: usize,
     seconds: f64,
+    /// Of as many plain updates as there were requests.
     raw_seconds: f64,
     seconds_per_raw: f64,
+    /// The same against as many plain updates as there were deliveries, or writes where they are coalesced.
+    seconds_per_raw_delivery: f64,
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
-    let client = client(&arguments.endpoint);
+    let endpoint = match &arguments.endpoint {
+        Some(endpoint) => endpoint.clone(),
+        None => embedded().await?,
+    };
+    let client = client(&endpoint);
     let table = format!("dynamo-cost-{}-{}", std::process::id(), JobId::new(status_core::Timestamp::now()));
     let store = DynamoStore::new(client.clone(), &table);
     store.create_table().await?;
-    let measured = measure(&arguments, &client, &table).await;
-    let timed = time(&arguments, &client, &table, Arc::new(store)).await;
+    let measured = cost(&arguments, &client, &table, Arc::new(store)).await;
     client.delete_table().table_name(&table).send().await?;
-    let (mut measured, (seconds, raw)) = (measured?, timed?);
-    measured.seconds = seconds.as_secs_f64();
-    measured.raw_seconds = raw.as_secs_f64();
-    measured.seconds_per_raw = measured.seconds / measured.raw_seconds;
+    let measured = measured?;
     println!("{}", serde_json::to_string_pretty(&measured)?);
     Ok(())
+}
+
+/// Starts the embedded engine; its endpoint.
+async fn embedded() -> Result<String, Box<dyn Error>> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let endpoint = format!("http://{}", listener.local_addr()?);
+    tokio::spawn(dynoxide::server::serve_on(listener, dynoxide::Database::memory()?));
+    Ok(endpoint)
 }
 
 fn client(endpoint: &str) -> Client {
@@ -98,6 +110,24 @@ fn client(endpoint: &str) -> Client {
         .retry_config(RetryConfig::standard())
         .build();
     Client::from_conf(config)
+}
+
+async fn cost(
+    arguments: &Arguments,
+    client: &Client,
+    table: &str,
+    store: Arc<dyn StatusStore>,
+) -> Result<Measured, Box<dyn Error>> {
+    let mut measured = measure(arguments, client, table).await?;
+    let (seconds, raw) = time(arguments, client, table, store, measured.requests).await?;
+    let deliveries = measured.deliveries.div_ceil(arguments.coalesce as u64);
+    measured.seconds = seconds.as_secs_f64();
+    measured.raw_seconds = raw.as_secs_f64();
+    measured.seconds_per_raw = measured.seconds / measured.raw_seconds;
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
+    let per_request = deliveries as f64 / measured.requests as f64;
+    measured.seconds_per_raw_delivery = measured.seconds_per_raw / per_request;
+    Ok(measured)
 }
 
 /// The deliveries of the job: every batch once in an order of chunks that workers share, and some of them again later.
@@ -204,6 +234,7 @@ async fn measure(arguments: &Arguments, client: &Client, table: &str) -> Result<
         seconds: 0.0,
         raw_seconds: 0.0,
         seconds_per_raw: 0.0,
+        seconds_per_raw_delivery: 0.0,
     })
 }
 
@@ -252,31 +283,34 @@ fn size(value: &AttributeValue) -> usize {
     }
 }
 
-/// How long a job takes, and as many bare updates: in turn, so that a server that gets slower or faster does so for both; and without
+/// How long a job takes, and so many bare updates: in turn, so that a server that gets slower or faster does so for both; and without
 /// asking for the capacity, which the server would have to work out.
 async fn time(
     arguments: &Arguments,
     client: &Client,
     table: &str,
     store: Arc<dyn StatusStore>,
+    updates: u64,
 ) -> Result<(Duration, Duration), Box<dyn Error>> {
-    let (mut seconds, mut raw) = (Duration::ZERO, raw_updates(client, table, arguments, "raw-0").await? / 2);
+    let raw_updates = |turn: u32| raw_updates(client, table, arguments, updates, format!("raw-{turn}"));
+    let (mut seconds, mut raw) = (Duration::ZERO, raw_updates(0).await? / 2);
     for turn in 1..=2 {
         let (tracker, job) = start(arguments, &store).await?;
         seconds += work(arguments, &tracker, job).await? / 2;
-        raw += raw_updates(client, table, arguments, &format!("raw-{turn}")).await? / 2;
+        raw += raw_updates(turn).await? / 2;
     }
     Ok((seconds, raw * 2 / 3))
 }
 
-/// The floor: as many plain counters, spread over as many items as the store has chunks.
+/// The floor: so many additions to plain counters, spread over as many items as the store has chunks.
 async fn raw_updates(
     client: &Client,
     table: &str,
     arguments: &Arguments,
-    name: &str,
+    updates: u64,
+    name: String,
 ) -> Result<Duration, Box<dyn Error>> {
-    let updates = (deliveries(arguments).len() as u64).div_ceil(arguments.coalesce as u64);
+    let chunks = arguments.batches.div_ceil(256);
     let next = AtomicU64::new(0);
     let worker = async || -> Result<(), Box<dyn Error>> {
         loop {
@@ -284,10 +318,9 @@ async fn raw_updates(
             if index >= updates {
                 return Ok(());
             }
-            let sort = format!("chunk#{:05}", index * arguments.coalesce as u64 / 256);
             let key = HashMap::from([
-                ("pk".into(), AttributeValue::S(name.into())),
-                ("sk".into(), AttributeValue::S(sort)),
+                ("pk".into(), AttributeValue::S(name.clone())),
+                ("sk".into(), AttributeValue::S(format!("chunk#{:05}", index * chunks / updates))),
             ]);
             client
                 .update_item()

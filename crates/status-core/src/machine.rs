@@ -133,13 +133,12 @@ struct Draft<'a> {
 
 impl Draft<'_> {
     fn upload_progress(&mut self, bytes: u64) -> Result<(), Rejection> {
-        let bytes = bytes.min(self.job.file.size);
         match self.job.status {
-            Status::Uploading if bytes > self.job.uploaded_bytes => {
-                if self.job.uploaded_bytes > 0 && !self.courtesy_is_due() {
-                    return Ok(());
+            Status::Uploading => {
+                if self.job.uploaded_bytes == 0 || self.courtesy_is_due() {
+                    let bytes = bytes.min(self.job.file.size);
+                    self.job.uploaded_bytes = self.job.uploaded_bytes.max(bytes);
                 }
-                self.job.uploaded_bytes = bytes;
                 Ok(())
             }
             Status::Failed | Status::Cancelled => self.contradiction(Status::Uploading),

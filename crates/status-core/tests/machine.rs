@@ -146,7 +146,11 @@ fn upload_progress_is_kept_every_two_seconds_and_within_the_file() {
         decide(&first, &Facts::default(), &Command::UploadProgress(5_000), 2).expect("fine").expect("kept");
     assert_eq!(second.uploaded_bytes, 1_000, "no more than the file has");
     assert_eq!(decide(&second, &Facts::default(), &Command::UploadProgress(100), 9), Ok(None), "never back");
-    assert_eq!(decide(&second, &Facts::default(), &Command::UploadProgress(1_000), 9), Ok(None), "nothing new");
+    assert_eq!(
+        decide(&second, &Facts::default(), &Command::UploadProgress(1_000), 9),
+        Ok(None),
+        "nothing new"
+    );
     assert_eq!(second.history.len(), 1, "a courtesy is no decision");
     let over = decide(&jobs()[5], &Facts::default(), &Command::UploadProgress(1), 99);
     assert_eq!(over, Err(Rejection::Contradiction { status: Status::Cancelled, wanted: Status::Uploading }));
