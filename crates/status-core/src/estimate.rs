@@ -61,12 +61,15 @@ pub struct Remaining {
     pub high: Duration,
 }
 
-/// What the model cannot derive, found by random search over both sets of the kit in `benches/eta`, all regimes together.
+/// What the model cannot derive, found by random search over both sets of the kit in `benches/eta` and the jobs of other kinds of `others.py`, all
+/// together.
 struct Constants {
     /// Prior variance of ln d, ...
     prior_variance: f64,
     /// ... and its weight in batches.
     prior_weight: f64,
+    /// Share of the larger of the two variances in the mean: between that of one lognormal and that of a mixture.
+    mixed: f64,
     /// Variances by which a change of speed must stand out before it is believed, ...
     doubt: f64,
     /// ... waves of batches that must be through before, ...
@@ -95,20 +98,21 @@ struct Constants {
 }
 
 const K: Constants = Constants {
-    prior_variance: 0.058,
-    prior_weight: 24.0,
-    doubt: 20.0,
+    prior_variance: 0.1,
+    prior_weight: 32.0,
+    mixed: 0.37,
+    doubt: 21.0,
     settle_in: 4.3,
     leap: 1.7,
-    censored: 0.19,
-    overdue: 0.48,
-    straggle: 0.54,
-    slowest: 0.055,
-    age_share: 0.78,
-    silence: 2.7,
-    low: 0.24,
-    low_tail: 2.0,
-    high: 0.39,
+    censored: 0.175,
+    overdue: 0.41,
+    straggle: 0.52,
+    slowest: 0.068,
+    age_share: 0.77,
+    silence: 2.4,
+    low: 0.36,
+    low_tail: 1.1,
+    high: 0.355,
 };
 
 /// The time remaining; `None` where it cannot be known: no total yet, nothing finished or in flight, nothing left.
@@ -139,9 +143,10 @@ pub fn remaining(work: &Work) -> Option<Remaining> {
     let residual = at_least(K.overdue * deviation * age, finished - age);
     let censored = in_flight * K.censored;
     let duration = (finished * evidence + censored * (age + residual)) / (evidence + censored);
-    // The number of workers: the batches in flight so far and now, as geometric means, five to three.
-    let fourth_root = (at_least(1.0, in_flight) / average).sqrt().sqrt();
-    let workers = at_least(0.05, average * fourth_root * fourth_root.sqrt());
+    // The number of workers: the average of the batches in flight, drawn towards those in flight now; (now / average)^⅜ as a Padé approximant, which
+    // does not leave 5/11 to 11/5.
+    let now = at_least(1.0, in_flight);
+    let workers = average * (11.0 * now + 5.0 * average) / (5.0 * now + 11.0 * average);
 
     // When the last of those in flight ends.
     let tail = Tail::of(seen.tail_variance);
@@ -166,7 +171,7 @@ pub fn remaining(work: &Work) -> Option<Remaining> {
         let work_left = queued * size_of_the_rest(work, left) * duration + ending * residual;
         let queue_done = work_left / workers + K.straggle * duration * excess;
         // Where those in flight surely end before what queues, they need not be looked at.
-        if queue_done > duration * tail.bound() && age <= 1.5 * duration && ending > 0.0 && ending <= 100.0 {
+        if queue_done > duration * tail.bound() && age <= 1.5 * duration && ending > 0.0 && ending <= 32.0 {
             queue_done
         } else {
             at_least(queue_done, flying_done())
@@ -176,7 +181,7 @@ pub fn remaining(work: &Work) -> Option<Remaining> {
     };
 
     let widened = |by: f64| {
-        let root = 1.0 + by * deviation + 0.125 / (n * n);
+        let root = 1.0 + by * deviation;
         (root * root) * (root * root)
     };
     let low = if queued > 0.0 { K.low } else { K.low_tail };
@@ -238,6 +243,7 @@ impl Durations {
         let of_logs = at_least(0.0, sum(Sum::LnDurationSquared) * (per * 1e-6) - ln_mean * ln_mean);
         let of_moments = ln(at_least(1.0, sum(Sum::DurationSquared) * (per * 1e-6) / (mean * mean)));
         let raw = at_most(of_logs, of_moments);
+        let lognormal = raw + K.mixed * (of_logs - raw);
         let weight = 1.0 / (n + K.prior_weight);
         let unbiased = n * raw * n / at_least(1.0, n - 1.0);
         let variance = at_most(3.0, at_least(4e-4, (unbiased + K.prior_weight * K.prior_variance) * weight));
@@ -249,7 +255,7 @@ impl Durations {
             ln_mean,
             variance,
             tail_variance: at_most(4.0, variance + excess),
-            typical: at_least(1e-3, at_most(mean, exp(ln_mean + 0.5 * raw - LN_1000))),
+            typical: at_least(1e-3, at_most(mean, exp(ln_mean + 0.5 * lognormal - LN_1000))),
         })
     }
 
@@ -369,15 +375,15 @@ impl Tail {
         t * t
     }
 
-    /// More than the slowest of a hundred takes that are no older than one and a half means, in means: a parabola above [`Self::quantile`].
+    /// More than the slowest of 32 takes that are no older than one and a half means, in means: a parabola above [`Self::quantile`].
     fn bound(&self) -> f64 {
-        2.2 + self.variance * (9.5 + 3.0 * self.variance)
+        2.0 + self.variance * (7.0 + 2.0 * self.variance)
     }
 
     /// The duration that is exceeded with probability e^(−t²/2), in means.
     fn quantile(&self, t_squared: f64) -> f64 {
-        let t = t_squared.sqrt();
-        exp(self.deviation * (t - 1.2 / t - 0.3) - 0.5 * self.variance)
+        let z = t_squared.sqrt() * (1.0 - 1.2 / t_squared) - 0.3;
+        exp(self.deviation * z - 0.5 * self.variance)
     }
 }
 
@@ -442,7 +448,7 @@ mod tests {
     fn those_in_flight_end_within_the_bound() {
         for variance in (1..=400).map(|v| f64::from(v) / 100.0) {
             let tail = Tail::of(variance);
-            let slowest = tail.quantile(tail.beyond(1.5) - 2.0 * ln(K.straggle / 100.0));
+            let slowest = tail.quantile(tail.beyond(1.5) - 2.0 * ln(K.straggle / 32.0));
             assert!(slowest < tail.bound(), "{variance}: {slowest} > {}", tail.bound());
         }
     }

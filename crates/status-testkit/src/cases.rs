@@ -43,6 +43,7 @@ macro_rules! __for_each_case {
             by_default_the_first_failed_batch_fails_the_job tolerated_failures_complete_the_job_partially
             a_share_is_judged_when_the_total_is_known failed_items_are_listed_page_by_page errors_are_bounded
             silence_is_a_stall the_sweeper_fails_what_is_past_its_deadline the_sweeper_leaves_the_living_alone
+            due_jobs_are_listed_page_by_page
             the_version_only_grows a_watcher_sees_progress_and_the_end the_history_is_complete_and_bounded
             retention_counts_from_the_terminal_decision a_completed_job_says_how a_terminal_job_keeps_what_was_done
             owners_see_only_their_own jobs_are_listed_newest_first starts_are_counted_once unsettled_batches_are_known
@@ -608,6 +609,38 @@ cases! {
         let swept = kit.tracker.sweep().await.expect("swept");
         assert_eq!((swept.looked_at, swept.errors), (0, 0));
         assert_eq!(kit.record(id).await.job, completed);
+    }
+
+    /// Each once, and none that is not due yet: also by a sweeper that reads a few at a time.
+    async fn due_jobs_are_listed_page_by_page(kit) {
+        let mut expected = Vec::new();
+        for _ in 0..7 {
+            expected.push(kit.create(Policy::default()).await);
+        }
+        expected.sort_unstable();
+        kit.wait(2_000);
+        let later = kit.create(Policy::default()).await;
+        kit.wait(2_000);
+        for limit in [1, 3, 7, 100] {
+            let (mut page, mut rows) = (PageRequest::first(limit), Vec::new());
+            while rows.len() <= expected.len() {
+                let part = kit.store.due(kit.clock.now(), &page).await.expect("listed");
+                assert!(part.rows.len() <= limit, "{} of {limit} a page", part.rows.len());
+                rows.extend(part.rows);
+                match part.next {
+                    Some(next) => page.cursor = Some(next),
+                    None => break,
+                }
+            }
+            rows.sort_unstable();
+            assert_eq!(rows, expected, "{limit} a page");
+        }
+        kit.wait(3_600);
+        let due = kit.store.due(kit.clock.now(), &PageRequest::first(100)).await.expect("listed").rows;
+        assert!(due.contains(&later));
+        let nonsense = PageRequest { limit: 5, cursor: Some("what?".into()) };
+        let refused = kit.store.due(kit.clock.now(), &nonsense).await;
+        assert!(matches!(refused, Err(StoreError::InvalidCursor)), "{refused:?}");
     }
 
     /// With every decision and every fact, and with nothing else.
