@@ -261,7 +261,7 @@ impl Durations {
 
     /// Nothing has finished: a batch takes about as long again as those in flight have taken (Lindy's law).
     fn guessed((batches, age): (f64, f64)) -> Option<Self> {
-        (batches > 0.0 && age > 0.0).then(|| Self {
+        (batches > 0.0 && age > 0.0).then_some(Self {
             batches: 1.0,
             busy: 0.0,
             mean: age,

@@ -348,7 +348,7 @@ const FOUND_BY: &[(Fault, &[&str])] = &[
     (Fault::ForgetsItemsOfCorrections, &["a_failed_batch_that_succeeds_moves_to_completed"]),
     (Fault::KeepsOldErrors, &["a_failed_batch_that_succeeds_moves_to_completed"]),
     (Fault::LosesItems, &["many_workers_count_exactly"]),
-    (Fault::SwapsBlindly, &["a_swap_needs_the_revision_it_was_made_from", "many_deciders_decide_once"]),
+    (Fault::SwapsBlindly, &["a_swap_needs_the_revision_it_was_made_from"]),
     (Fault::RefusesARepeatedSwap, &["a_swap_needs_the_revision_it_was_made_from"]),
     (
         Fault::KeepsNoDecision,
@@ -374,6 +374,7 @@ const FOUND_BY: &[(Fault, &[&str])] = &[
             "a_watcher_sees_progress_and_the_end",
             "the_history_is_complete_and_bounded",
             "a_completed_job_says_how",
+            "many_deciders_decide_once",
             "a_terminal_job_keeps_what_was_done",
         ],
     ),
