@@ -1,9 +1,9 @@
 //! Drives the shipped DynamoDB store against a server and prints what it cost, by the server's own account, beside the
 //! same number of plain one-item updates from the same client: as many as the store made requests (what the store adds to a
-//! request), and as many as there were deliveries to record (what it adds to a counter that is wrong).
+//! request), and as many as the workers had something to record (what it adds to a counter that is wrong).
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     error::Error,
     sync::{
         Arc,
@@ -38,7 +38,7 @@ struct Arguments {
     /// Workers at once.
     #[arg(long, default_value_t = 32)]
     workers: u64,
-    /// The share of batches that is delivered a second time.
+    /// The share of what is received that is delivered a second time.
     #[arg(long, default_value_t = 0.0)]
     redeliver: f64,
     /// Outcomes that share a write.
@@ -71,8 +71,8 @@ struct Measured {
     /// Of as many plain updates as there were requests.
     raw_seconds: f64,
     seconds_per_raw: f64,
-    /// The same against as many plain updates as there were deliveries, or writes where they are coalesced.
-    seconds_per_raw_delivery: f64,
+    /// The same against as many plain updates as the workers received something.
+    seconds_per_raw_receive: f64,
 }
 
 #[tokio::main]
@@ -120,34 +120,35 @@ async fn cost(
 ) -> Result<Measured, Box<dyn Error>> {
     let mut measured = measure(arguments, client, table).await?;
     let (seconds, raw) = time(arguments, client, table, store, measured.requests).await?;
-    let deliveries = measured.deliveries.div_ceil(arguments.coalesce as u64);
+    let receives = receives(arguments).len();
     measured.seconds = seconds.as_secs_f64();
     measured.raw_seconds = raw.as_secs_f64();
     measured.seconds_per_raw = measured.seconds / measured.raw_seconds;
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
-    let per_request = deliveries as f64 / measured.requests as f64;
-    measured.seconds_per_raw_delivery = measured.seconds_per_raw / per_request;
+    let per_request = receives as f64 / measured.requests as f64;
+    measured.seconds_per_raw_receive = measured.seconds_per_raw / per_request;
     Ok(measured)
 }
 
-/// The deliveries of the job: every batch once in an order of chunks that workers share, and some of them again later.
-fn deliveries(arguments: &Arguments) -> Vec<u64> {
-    let every = if arguments.redeliver > 0.0 { 1.0 / arguments.redeliver } else { f64::INFINITY };
-    let mut deliveries = Vec::new();
-    let (mut due, mut late) = (every, std::collections::VecDeque::new());
-    for batch in 0..arguments.batches {
-        deliveries.push(batch);
+/// What the workers receive: every batch once, in order, as many together as share a write; and some of it again later, as a whole, since a worker
+/// that dies takes down all it has received.
+fn receives(arguments: &Arguments) -> Vec<Vec<u64>> {
+    let batches: Vec<_> = (0..arguments.batches).collect();
+    let mut receives = Vec::new();
+    let (mut again, mut late) = (0, VecDeque::new());
+    for (index, receive) in batches.chunks(arguments.coalesce.max(1)).enumerate() {
+        receives.push(receive.to_vec());
         #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
-        while (batch + 1) as f64 >= due {
-            late.push_back(batch);
-            due += every;
+        while f64::from(again) < ((index + 1) as f64 * arguments.redeliver).floor() {
+            late.push_back(receive.to_vec());
+            again += 1;
         }
         if late.len() > 64 {
-            deliveries.extend(late.pop_front());
+            receives.extend(late.pop_front());
         }
     }
-    deliveries.extend(late);
-    deliveries
+    receives.extend(late);
+    receives
 }
 
 /// A job, from its start to its end; and how long the workers took.
@@ -165,17 +166,13 @@ async fn start(
     Ok((tracker, job))
 }
 
-/// All deliveries of the job, by as many workers as were asked for; how long they took.
+/// All that is received of the job, by as many workers as were asked for; how long they took.
 async fn work(arguments: &Arguments, tracker: &Tracker, job: JobId) -> Result<Duration, Box<dyn Error>> {
-    let deliveries = deliveries(arguments);
+    let receives = receives(arguments);
     let next = AtomicUsize::new(0);
     let worker = async || -> Result<(), Box<dyn Error>> {
         loop {
-            let from = next.fetch_add(arguments.coalesce, Ordering::Relaxed);
-            if from >= deliveries.len() {
-                return Ok(());
-            }
-            let mine = &deliveries[from..deliveries.len().min(from + arguments.coalesce)];
+            let Some(mine) = receives.get(next.fetch_add(1, Ordering::Relaxed)) else { return Ok(()) };
             let indices = mine.iter().map(|batch| BatchIndex::new(*batch)).collect::<Result<Vec<_>, _>>()?;
             if arguments.track_starts {
                 tracker.begin_all(job, &indices).await?;
@@ -214,7 +211,7 @@ async fn measure(arguments: &Arguments, client: &Client, table: &str) -> Result<
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
     Ok(Measured {
         batches: arguments.batches,
-        deliveries: deliveries(arguments).len() as u64,
+        deliveries: receives(arguments).iter().map(|receive| receive.len() as u64).sum(),
         completed: counts.completed,
         failed: counts.failed,
         status: record.job.status.as_str(),
@@ -234,7 +231,7 @@ async fn measure(arguments: &Arguments, client: &Client, table: &str) -> Result<
         seconds: 0.0,
         raw_seconds: 0.0,
         seconds_per_raw: 0.0,
-        seconds_per_raw_delivery: 0.0,
+        seconds_per_raw_receive: 0.0,
     })
 }
 
