@@ -49,9 +49,17 @@ struct Arguments {
     track_starts: bool,
 }
 
-/// What was measured.
+/// What was measured: in one run what it cost, in others how long it took.
 #[derive(Serialize)]
 struct Measured {
+    #[serde(flatten)]
+    cost: Cost,
+    #[serde(flatten)]
+    time: Time,
+}
+
+#[derive(Serialize)]
+struct Cost {
     batches: u64,
     deliveries: u64,
     completed: u64,
@@ -67,6 +75,10 @@ struct Measured {
     largest_item_bytes: usize,
     largest_open_chunk_bytes: usize,
     completed_decisions: usize,
+}
+
+#[derive(Serialize)]
+struct Time {
     seconds: f64,
     /// Of as many plain updates as there were requests.
     raw_seconds: f64,
@@ -86,7 +98,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let table = format!("dynamo-cost-{}-{}", std::process::id(), JobId::new(status_core::Timestamp::now()));
     let store = DynamoStore::new(client.clone(), &table);
     store.create_table().await?;
-    let measured = cost(&arguments, &client, &table, Arc::new(store)).await;
+    let measured = measure(&arguments, &client, &table, Arc::new(store)).await;
     client.delete_table().table_name(&table).send().await?;
     let measured = measured?;
     println!("{}", serde_json::to_string_pretty(&measured)?);
@@ -112,22 +124,15 @@ fn client(endpoint: &str) -> Client {
     Client::from_conf(config)
 }
 
-async fn cost(
+async fn measure(
     arguments: &Arguments,
     client: &Client,
     table: &str,
     store: Arc<dyn StatusStore>,
 ) -> Result<Measured, Box<dyn Error>> {
-    let mut measured = measure(arguments, client, table).await?;
-    let (seconds, raw) = time(arguments, client, table, store, measured.requests).await?;
-    let receives = receives(arguments).len();
-    measured.seconds = seconds.as_secs_f64();
-    measured.raw_seconds = raw.as_secs_f64();
-    measured.seconds_per_raw = measured.seconds / measured.raw_seconds;
-    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
-    let per_request = receives as f64 / measured.requests as f64;
-    measured.seconds_per_raw_receive = measured.seconds_per_raw / per_request;
-    Ok(measured)
+    let cost = cost(arguments, client, table).await?;
+    let time = time(arguments, client, table, store, cost.requests).await?;
+    Ok(Measured { cost, time })
 }
 
 /// What the workers receive: every batch once, in order, as many together as share a write; and some of it again later, as a whole, since a worker
@@ -189,7 +194,7 @@ async fn work(arguments: &Arguments, tracker: &Tracker, job: JobId) -> Result<Du
 }
 
 /// What a job costs by the server's own account.
-async fn measure(arguments: &Arguments, client: &Client, table: &str) -> Result<Measured, Box<dyn Error>> {
+async fn cost(arguments: &Arguments, client: &Client, table: &str) -> Result<Cost, Box<dyn Error>> {
     let meter = Arc::new(Meter::default());
     let store: Arc<dyn StatusStore> =
         Arc::new(DynamoStore::new(client.clone(), table).with_meter(meter.clone()));
@@ -209,7 +214,7 @@ async fn measure(arguments: &Arguments, client: &Client, table: &str) -> Result<
     let ends = record.job.history.iter().filter(|h| h.to == status_core::Decision::Completed).count();
     let write_units = used.write_units - before.write_units;
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
-    Ok(Measured {
+    Ok(Cost {
         batches: arguments.batches,
         deliveries: receives(arguments).iter().map(|receive| receive.len() as u64).sum(),
         completed: counts.completed,
@@ -228,10 +233,6 @@ async fn measure(arguments: &Arguments, client: &Client, table: &str) -> Result<
             .unwrap_or(0),
         largest_open_chunk_bytes: usize::try_from(largest_open.load(Ordering::Relaxed))?,
         completed_decisions: ends,
-        seconds: 0.0,
-        raw_seconds: 0.0,
-        seconds_per_raw: 0.0,
-        seconds_per_raw_receive: 0.0,
     })
 }
 
@@ -288,7 +289,7 @@ async fn time(
     table: &str,
     store: Arc<dyn StatusStore>,
     updates: u64,
-) -> Result<(Duration, Duration), Box<dyn Error>> {
+) -> Result<Time, Box<dyn Error>> {
     let raw_updates = |turn: u32| raw_updates(client, table, arguments, updates, format!("raw-{turn}"));
     let (mut seconds, mut raw) = (Duration::ZERO, raw_updates(0).await? / 2);
     for turn in 1..=2 {
@@ -296,7 +297,16 @@ async fn time(
         seconds += work(arguments, &tracker, job).await? / 2;
         raw += raw_updates(turn).await? / 2;
     }
-    Ok((seconds, raw * 2 / 3))
+    let (seconds, raw_seconds) = (seconds.as_secs_f64(), raw.as_secs_f64() * 2.0 / 3.0);
+    let seconds_per_raw = seconds / raw_seconds;
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
+    let requests_per_receive = updates as f64 / receives(arguments).len() as f64;
+    Ok(Time {
+        seconds,
+        raw_seconds,
+        seconds_per_raw,
+        seconds_per_raw_receive: seconds_per_raw * requests_per_receive,
+    })
 }
 
 /// The floor: so many additions to plain counters, spread over as many items as the store has chunks.

@@ -68,7 +68,7 @@ struct Constants {
     prior_variance: f64,
     /// ... and its weight in batches.
     prior_weight: f64,
-    /// Share of the larger of the two variances in the mean: between that of one lognormal and that of a mixture.
+    /// How far the mean goes from the smaller variance to that of ln d, where that is larger: durations of several kinds have a larger mean.
     mixed: f64,
     /// Variances by which a change of speed must stand out before it is believed, ...
     doubt: f64,
@@ -216,8 +216,9 @@ fn millis(seconds: f64) -> Duration {
 /// What is known of the durations of batches.
 struct Durations {
     batches: f64,
-    /// In seconds.
+    /// In seconds: all of them, ...
     busy: f64,
+    /// ... and their mean.
     mean: f64,
     /// Of ln d in milliseconds.
     ln_mean: f64,
@@ -225,7 +226,7 @@ struct Durations {
     variance: f64,
     /// ... and with them.
     tail_variance: f64,
-    /// The mean, unless outliers make it larger than the lognormal's.
+    /// In seconds: the mean, unless outliers make it larger than the lognormal's.
     typical: f64,
 }
 
@@ -243,7 +244,7 @@ impl Durations {
         let of_logs = at_least(0.0, sum(Sum::LnDurationSquared) * (per * 1e-6) - ln_mean * ln_mean);
         let of_moments = ln(at_least(1.0, sum(Sum::DurationSquared) * (per * 1e-6) / (mean * mean)));
         let raw = at_most(of_logs, of_moments);
-        let lognormal = raw + K.mixed * (of_logs - raw);
+        let mixed = raw + K.mixed * (of_logs - raw);
         let weight = 1.0 / (n + K.prior_weight);
         let unbiased = n * raw * n / at_least(1.0, n - 1.0);
         let variance = at_most(3.0, at_least(4e-4, (unbiased + K.prior_weight * K.prior_variance) * weight));
@@ -255,7 +256,7 @@ impl Durations {
             ln_mean,
             variance,
             tail_variance: at_most(4.0, variance + excess),
-            typical: at_least(1e-3, at_most(mean, exp(ln_mean + 0.5 * lognormal - LN_1000))),
+            typical: at_least(1e-3, at_most(mean, exp(ln_mean + 0.5 * mixed - LN_1000))),
         })
     }
 

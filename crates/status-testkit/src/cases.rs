@@ -9,7 +9,7 @@ use status_core::{
     Tolerance,
 };
 
-use crate::kit::{Kit, batch, done, failed, file, owner, rejection, splitter, totals};
+use crate::kit::{Kit, all_pages, batch, done, failed, file, owner, rejection, splitter, totals};
 
 /// A case: runs on an empty store.
 pub type Case = fn(Kit) -> Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -529,16 +529,8 @@ cases! {
         }
         let expected: Vec<_> = [3, 7, 11].into_iter().flat_map(|index| [error(index, 4), error(index, 5)]).collect();
         for limit in [1, 2, 4, 100] {
-            let (mut page, mut rows) = (PageRequest::first(limit), Vec::new());
-            loop {
-                let part = kit.jobs.errors(id, &page).await.expect("listed");
-                assert!(part.rows.len() <= limit);
-                rows.extend(part.rows);
-                match part.next {
-                    Some(next) => page.cursor = Some(next),
-                    None => break,
-                }
-            }
+            let jobs = &kit.jobs;
+            let rows = all_pages(limit, |page| async move { jobs.errors(id, &page).await }).await;
             assert_eq!(rows, expected, "{limit} a page");
         }
         assert_eq!(kit.snapshot(id).await.progress.items.failed, 6);
@@ -622,16 +614,8 @@ cases! {
         let later = kit.create(Policy::default()).await;
         kit.wait(2_000);
         for limit in [1, 3, 7, 100] {
-            let (mut page, mut rows) = (PageRequest::first(limit), Vec::new());
-            while rows.len() <= expected.len() {
-                let part = kit.store.due(kit.clock.now(), &page).await.expect("listed");
-                assert!(part.rows.len() <= limit, "{} of {limit} a page", part.rows.len());
-                rows.extend(part.rows);
-                match part.next {
-                    Some(next) => page.cursor = Some(next),
-                    None => break,
-                }
-            }
+            let (store, now) = (&kit.store, kit.clock.now());
+            let mut rows = all_pages(limit, |page| async move { store.due(now, &page).await }).await;
             rows.sort_unstable();
             assert_eq!(rows, expected, "{limit} a page");
         }
@@ -777,17 +761,10 @@ cases! {
             ids.push(id);
         }
         ids.reverse();
-        let list = async |status, limit| {
-            let (mut page, mut rows) = (PageRequest::first(limit), Vec::new());
-            loop {
-                let part = kit.jobs.list(status, &page).await.expect("listed");
-                assert!(part.rows.len() <= limit);
-                rows.extend(part.rows.into_iter().map(|s| s.id));
-                match part.next {
-                    Some(next) => page.cursor = Some(next),
-                    None => break rows,
-                }
-            }
+        let jobs = &kit.jobs;
+        let list = async |status, limit| -> Vec<_> {
+            let rows = all_pages(limit, |page| async move { jobs.list(status, &page).await }).await;
+            rows.into_iter().map(|job| job.id).collect()
         };
         for limit in [1, 3, 7, 50] {
             assert_eq!(list(None, limit).await, ids, "{limit} a page");

@@ -4,7 +4,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use status_core::{
     Actor, BatchIndex, BatchReport, Clock, Consistency, Error, FileInfo, JobId, ManualClock, NewJob,
-    OwnedJobs, OwnerId, Policy, Record, Snapshot, StatusStore, SystemClock, Totals, Tracker,
+    OwnedJobs, OwnerId, Page, PageRequest, Policy, Record, Snapshot, StatusStore, SystemClock, Totals,
+    Tracker,
 };
 
 /// Runs a test to its end on a runtime of two threads.
@@ -93,6 +94,24 @@ impl Kit {
     pub fn wait(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
     }
+}
+
+/// The rows of all pages of at most `limit`, which have to come to an end.
+pub(crate) async fn all_pages<T, E: std::fmt::Debug, F: Future<Output = Result<Page<T>, E>>>(
+    limit: usize,
+    list: impl Fn(PageRequest) -> F,
+) -> Vec<T> {
+    let (mut page, mut rows) = (PageRequest::first(limit), Vec::new());
+    for _ in 0..100 {
+        let part = list(page.clone()).await.expect("listed");
+        assert!(part.rows.len() <= limit, "{} rows in a page of {limit}", part.rows.len());
+        rows.extend(part.rows);
+        match part.next {
+            Some(next) => page.cursor = Some(next),
+            None => return rows,
+        }
+    }
+    panic!("a hundred pages of {limit}, and no end");
 }
 
 /// The batch with this number.
