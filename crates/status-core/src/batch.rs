@@ -86,6 +86,7 @@ pub enum Settled {
 /// One item that failed, or (without an item) one batch, and why.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[non_exhaustive]
 pub struct ItemError {
     /// The batch it belongs to.
     #[cfg_attr(feature = "openapi", schema(value_type = u64))]
@@ -96,49 +97,81 @@ pub struct ItemError {
     pub code: String,
     /// A sentence for people, at most [`ItemError::MAX_MESSAGE`] bytes.
     pub message: String,
+    /// The line of the item in its file, from 1, as an editor counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// The item as it came in, as text or JSON, at most [`ItemError::MAX_INPUT`] bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<String>,
 }
 
 impl ItemError {
     /// The longest message, in bytes; longer ones are cut.
     pub const MAX_MESSAGE: usize = 300;
+    /// The longest input that is kept, in bytes; longer ones are left out.
+    pub const MAX_INPUT: usize = 4_096;
     /// The most errors that are kept of one batch.
     pub const MAX_PER_BATCH: usize = 100;
 
     /// An error of `batch`, its texts cut to their bounds.
     pub fn new(batch: BatchIndex, item: Option<u64>, code: &str, message: &str) -> Self {
-        Self {
-            batch,
-            item,
-            code: text::bounded(code, 64),
-            message: text::bounded(message, Self::MAX_MESSAGE),
-        }
+        let (code, message) = (text::bounded(code, 64), text::bounded(message, Self::MAX_MESSAGE));
+        Self { batch, item, code, message, line: None, input: None }
+    }
+
+    /// The same, with the line of the item in its file, from 1.
+    #[must_use]
+    pub fn at_line(mut self, line: u64) -> Self {
+        self.line = Some(line);
+        self
+    }
+
+    /// The same, with the item as it came in, if it is not longer than [`ItemError::MAX_INPUT`].
+    #[must_use]
+    pub fn with_input(mut self, input: impl Into<String>) -> Self {
+        self.input = Some(input.into()).filter(|input| input.len() <= Self::MAX_INPUT);
+        self
+    }
+
+    /// The error with its texts within their bounds: its fields can be changed after [`ItemError::new`].
+    fn bounded(mut self, batch: BatchIndex) -> Self {
+        let bounded = Self::new(batch, self.item, &self.code, &self.message);
+        self.input = self.input.filter(|input| input.len() <= Self::MAX_INPUT);
+        Self { line: self.line, input: self.input, ..bounded }
     }
 }
 
 /// What a worker says of one batch when it is through with it.
+///
+/// Its numbers and texts are bounded when it is made, so that no report can make stored state
+/// unreadable: at most [`BatchReport::MAX_ITEMS`] items, [`ItemError::MAX_PER_BATCH`] errors, and
+/// [`BatchReport::MAX_INPUTS`] bytes of their inputs. What is beyond is cut.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
 pub struct BatchReport {
-    /// Which batch.
-    pub batch: BatchIndex,
-    /// How it came out.
-    pub outcome: BatchOutcome,
-    /// How long the worker had it, if it measured.
-    pub took: Option<Duration>,
-    /// What failed in it, at most [`ItemError::MAX_PER_BATCH`].
-    pub errors: Vec<ItemError>,
+    batch: BatchIndex,
+    outcome: BatchOutcome,
+    took: Option<Duration>,
+    errors: Vec<ItemError>,
 }
 
 impl BatchReport {
+    /// The most items of one batch that are counted: a thousand million.
+    pub const MAX_ITEMS: u64 = 1_000_000_000;
+    /// The most bytes of inputs that one batch's errors keep, together.
+    pub const MAX_INPUTS: usize = 128 << 10;
+
     /// `batch` is done: `processed` items are in the results, `failed` are not.
     pub fn completed(batch: BatchIndex, processed: u64, failed: u64) -> Self {
+        let processed = processed.min(Self::MAX_ITEMS);
+        let failed = failed.min(Self::MAX_ITEMS - processed);
         Self { batch, outcome: BatchOutcome::Completed { processed, failed }, took: None, errors: Vec::new() }
     }
 
     /// `batch` with its `items` was given up, and why.
     pub fn failed(batch: BatchIndex, items: u64, code: &str, message: &str) -> Self {
         let errors = vec![ItemError::new(batch, None, code, message)];
-        Self { batch, outcome: BatchOutcome::Failed { items }, took: None, errors }
+        let outcome = BatchOutcome::Failed { items: items.min(Self::MAX_ITEMS) };
+        Self { batch, outcome, took: None, errors }
     }
 
     /// The same, with the time the worker took: it feeds the estimate.
@@ -148,12 +181,38 @@ impl BatchReport {
         self
     }
 
-    /// The same, with these errors in addition, as far as there is room.
+    /// The same, with these errors instead of those it has.
     #[must_use]
     pub fn with_errors(mut self, errors: impl IntoIterator<Item = ItemError>) -> Self {
-        self.errors.extend(errors);
-        self.errors.truncate(ItemError::MAX_PER_BATCH);
+        let mut room = Self::MAX_INPUTS;
+        let bounded = errors.into_iter().take(ItemError::MAX_PER_BATCH).map(|error| {
+            let mut error = error.bounded(self.batch);
+            error.input = error.input.filter(|input| input.len() <= room);
+            room -= error.input.as_ref().map_or(0, String::len);
+            error
+        });
+        self.errors = bounded.collect();
         self
+    }
+
+    /// Which batch.
+    pub fn batch(&self) -> BatchIndex {
+        self.batch
+    }
+
+    /// How it came out.
+    pub fn outcome(&self) -> BatchOutcome {
+        self.outcome
+    }
+
+    /// How long the worker had it, if it measured.
+    pub fn duration(&self) -> Option<Duration> {
+        self.took
+    }
+
+    /// What failed in it.
+    pub fn errors(&self) -> &[ItemError] {
+        &self.errors
     }
 
     /// The number of items of the batch.
@@ -200,4 +259,13 @@ pub enum Effect {
     Corrected,
     /// The batch was settled already; nothing changed.
     Duplicate,
+    /// The job has no such batch: it is at or past the total. Nothing changed.
+    OutOfRange,
+}
+
+impl Effect {
+    /// Whether the report changed anything.
+    pub const fn is_change(self) -> bool {
+        matches!(self, Self::Counted | Self::Corrected)
+    }
 }

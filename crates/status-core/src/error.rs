@@ -1,6 +1,6 @@
 //! Errors of the tracker and of stores. Each names the job or the operation, and keeps its source.
 
-use crate::{JobId, Rejection, TooManyBatches, text::InvalidText};
+use crate::{BatchIndex, JobId, Rejection, TooManyBatches, text::InvalidText};
 
 /// What a [`Tracker`](crate::Tracker) can say no with.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +17,7 @@ pub enum Error {
         /// Why.
         rejection: Rejection,
     },
-    /// The idempotency key was used before, for another file.
+    /// The idempotency key was used before, for another job.
     #[error("the idempotency key was used for another request; use a new key")]
     KeyReused,
     /// An argument that cannot be used.
@@ -28,7 +28,16 @@ pub enum Error {
     TooManyBatches(#[from] TooManyBatches),
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound(id) => Self::NotFound(id),
+            other => Self::Store(other),
+        }
+    }
 }
 
 /// What a [`StatusStore`](crate::StatusStore) can say no with.
@@ -41,14 +50,6 @@ pub enum StoreError {
     /// There is no such job.
     #[error("there is no job {0}")]
     NotFound(JobId),
-    /// A batch that the job does not have.
-    #[error("job {id}: {rejection}")]
-    Rejected {
-        /// The job.
-        id: JobId,
-        /// Why.
-        rejection: Rejection,
-    },
     /// The store is full of live jobs; try again when some have ended.
     #[error("the store holds {0} unfinished jobs and takes no more until some have ended")]
     Full(usize),
@@ -74,6 +75,16 @@ pub enum StoreError {
         subject: String,
         /// What the backend said.
         source: BoxError,
+    },
+    /// The store's answer leaves out something that was asked for: a fault of the store.
+    #[error("the store's answer to {operation} of job {id} leaves out batch {batch}")]
+    Incomplete {
+        /// What was asked.
+        operation: &'static str,
+        /// The job.
+        id: JobId,
+        /// What the answer leaves out.
+        batch: BatchIndex,
     },
     /// What is stored is not what this version writes.
     #[error("{subject} is damaged: {why}")]

@@ -42,14 +42,11 @@ impl Counts {
     }
 
     fn count(&mut self, report: &BatchReport, effect: Effect) {
-        if effect == Effect::Duplicate {
-            return;
-        }
         if effect == Effect::Corrected {
             self.failed = self.failed.saturating_sub(1);
             self.items_failed = self.items_failed.saturating_sub(report.items());
         }
-        match report.outcome {
+        match report.outcome() {
             BatchOutcome::Completed { processed, failed } => {
                 self.completed += 1;
                 self.items_processed = self.items_processed.saturating_add(processed);
@@ -65,9 +62,13 @@ impl Counts {
 
 /// All that is known of a job's batches.
 #[derive(Clone, PartialEq, Debug, Default)]
+#[non_exhaustive]
 pub struct Facts {
-    /// The counters.
+    /// The counters, of the batches the job has.
     pub counts: Counts,
+    /// The counters of batches at or past the total, which the job does not have: see
+    /// [`set_aside`](Self::set_aside). Their items are counted with the others.
+    pub stray: Counts,
     /// The estimator's sums over the batches that completed.
     pub moments: Moments,
     /// When a batch was last heard of.
@@ -82,18 +83,36 @@ pub struct Facts {
 impl Facts {
     /// Adds what `report`, recorded at `at`, did to its batch of job `id`.
     pub fn add(&mut self, id: JobId, report: &BatchReport, effect: Effect, at: Timestamp) {
-        if effect == Effect::Duplicate {
+        if !effect.is_change() {
             return;
         }
         self.counts.count(report, effect);
         self.moments.add(&Moments::of(id, report, at));
         self.last_at = self.last_at.max(Some(at));
-        self.highest = self.highest.max(Some(report.batch));
+        self.highest = self.highest.max(Some(report.batch()));
+    }
+
+    /// Takes this many completed and failed batches, which are at or past the total, out of the counters.
+    ///
+    /// A batch past the total that is reported before the job is sealed, or in the very moment of it,
+    /// has counted. It must not stand for one of the job's own batches, or the job would complete with
+    /// one of them missing.
+    pub fn set_aside(&mut self, completed: u64, failed: u64) {
+        self.counts.completed = self.counts.completed.saturating_sub(completed);
+        self.counts.failed = self.counts.failed.saturating_sub(failed);
+        self.stray.completed += completed;
+        self.stray.failed += failed;
+    }
+
+    /// Grows with every fact.
+    pub fn version(&self) -> u64 {
+        self.counts.version() + self.stray.version()
     }
 
     /// Adds the facts of another part of the same job.
     pub fn merge(&mut self, other: &Self) {
         self.counts = self.counts.plus(other.counts);
+        self.stray = self.stray.plus(other.stray);
         self.moments.add(&other.moments);
         self.last_at = self.last_at.max(other.last_at);
         self.highest = self.highest.max(other.highest);

@@ -146,10 +146,155 @@ impl From<Status> for Decision {
     }
 }
 
+/// A job to create.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct NewJob {
+    /// What people call it.
+    pub title: String,
+    /// What sort of job it is, for programs: "lead-import".
+    pub kind: Option<String>,
+    /// The file it starts with, if it starts with an upload.
+    pub file: Option<FileInfo>,
+    /// Its rules, if not the tracker's.
+    pub policy: Option<Policy>,
+    /// A key under which the same request finds the same job again.
+    pub idempotency_key: Option<String>,
+    /// The job whose failed items it tries again.
+    pub parent: Option<JobId>,
+    /// Who is to be told of its end, by name.
+    pub hooks: Vec<String>,
+}
+
+impl NewJob {
+    /// The longest kind and the longest name of a hook, in bytes.
+    pub const MAX_NAME: usize = 64;
+    /// The most hooks of one job.
+    pub const MAX_HOOKS: usize = 8;
+
+    /// A job that starts with the upload of `file` and is called by its name.
+    pub fn new(file: FileInfo) -> Self {
+        Self { file: Some(file.clone()), ..Self::titled(file.name) }
+    }
+
+    /// A job whose input is there already: it is [`Status::Uploaded`] from the beginning.
+    pub fn titled(title: impl Into<String>) -> Self {
+        let (kind, file, policy, idempotency_key, parent) = Default::default();
+        let (title, hooks) = (title.into(), Vec::new());
+        Self { title, kind, file, policy, idempotency_key, parent, hooks }
+    }
+
+    /// The same with a kind of 1 to [`NewJob::MAX_NAME`] bytes.
+    #[must_use]
+    pub fn with_kind(mut self, kind: impl Into<String>) -> Self {
+        self.kind = Some(kind.into());
+        self
+    }
+
+    /// The same with rules of its own.
+    #[must_use]
+    pub fn with_policy(mut self, policy: Policy) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
+    /// The same under an idempotency key of 1 to 255 bytes.
+    #[must_use]
+    pub fn with_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = Some(key.into());
+        self
+    }
+
+    /// The same as the next attempt at `parent`.
+    #[must_use]
+    pub fn child_of(mut self, parent: JobId) -> Self {
+        self.parent = Some(parent);
+        self
+    }
+
+    /// The same, with somebody to tell of its end.
+    #[must_use]
+    pub fn with_hook(mut self, name: impl Into<String>) -> Self {
+        self.hooks.push(name.into());
+        self
+    }
+
+    /// The job under an id.
+    ///
+    /// # Errors
+    /// [`text::InvalidText`] for a text that is empty, too long, or has control characters.
+    pub fn into_job(
+        self,
+        id: JobId,
+        owner: OwnerId,
+        policy: &Policy,
+        by: Actor,
+    ) -> Result<Job, text::InvalidText> {
+        let named = |field, name| text::checked(field, name, Self::MAX_NAME);
+        if self.hooks.len() > Self::MAX_HOOKS {
+            let why = format!("are {}; at most {} are accepted", self.hooks.len(), Self::MAX_HOOKS);
+            return Err(text::InvalidText { field: "hooks", why });
+        }
+        let at = id.created_at();
+        let status = if self.file.is_some() { Status::Uploading } else { Status::Uploaded };
+        let hook = |name| named("hook", name).map(|name| Hook { name, state: HookState::Waiting });
+        Ok(Job {
+            id,
+            owner,
+            title: text::checked("title", self.title, 255)?,
+            kind: self.kind.map(|kind| named("kind", kind)).transpose()?,
+            file: self.file,
+            parent: self.parent,
+            child: None,
+            attempts: 0,
+            hooks: self.hooks.into_iter().map(hook).collect::<Result<_, _>>()?,
+            policy: self.policy.unwrap_or_else(|| policy.clone()).bounded(),
+            status,
+            outcome: None,
+            stage: None,
+            uploaded_bytes: 0,
+            totals: None,
+            cancel_requested: None,
+            failure: None,
+            history: vec![HistoryEntry { at, to: status.into(), by, reason: None }],
+            updated_at: at,
+            started_at: None,
+            finished_at: None,
+            frozen: None,
+            revision: 1,
+            idempotency_key: self
+                .idempotency_key
+                .map(|key| text::checked("Idempotency-Key", key, 255))
+                .transpose()?,
+        })
+    }
+}
+
+/// Somebody who is to be told of a job's end, at least once.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Hook {
+    /// Whom: a name that the deployment knows.
+    pub name: String,
+    /// Whether it has been told.
+    pub state: HookState,
+}
+
+/// Whether a hook has been told of the end.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HookState {
+    /// Not yet.
+    Waiting,
+    /// It said so.
+    Acknowledged,
+    /// It was tried as often as the deployment allows.
+    GivenUp,
+}
+
 /// The record of a job: what its head holds in every store.
 ///
-/// Only [`machine::decide`](crate::machine::decide) makes the next one from the last, and a store swaps it in only over
-/// the revision it was made from.
+/// Only [`machine::decide`](crate::machine::decide) makes the next one from the last, and a store swaps
+/// it in only over the revision it was made from.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Job {
@@ -157,8 +302,26 @@ pub struct Job {
     pub id: JobId,
     /// Whom it belongs to.
     pub owner: OwnerId,
-    /// The file it is about.
-    pub file: FileInfo,
+    /// What people call it: of an upload, the name of its file.
+    pub title: String,
+    /// What sort of job it is, for programs.
+    #[serde(default)]
+    pub kind: Option<String>,
+    /// The file it started with, if it started with an upload.
+    #[serde(default)]
+    pub file: Option<FileInfo>,
+    /// The job whose failed items it tries again.
+    #[serde(default)]
+    pub parent: Option<JobId>,
+    /// The job that tries its failed items again.
+    #[serde(default)]
+    pub child: Option<JobId>,
+    /// How often reading its input has been begun.
+    #[serde(default)]
+    pub attempts: u32,
+    /// Who is to be told of its end.
+    #[serde(default)]
+    pub hooks: Vec<Hook>,
     /// Its rules.
     pub policy: Policy,
     /// What was decided last.
@@ -192,31 +355,6 @@ pub struct Job {
 }
 
 impl Job {
-    /// A new job in `Uploading`.
-    pub fn new(id: JobId, owner: OwnerId, file: FileInfo, policy: Policy, by: Actor) -> Self {
-        let at = id.created_at();
-        Self {
-            id,
-            owner,
-            file,
-            policy,
-            status: Status::Uploading,
-            outcome: None,
-            stage: None,
-            uploaded_bytes: 0,
-            totals: None,
-            cancel_requested: None,
-            failure: None,
-            history: vec![HistoryEntry { at, to: Decision::Uploading, by, reason: None }],
-            updated_at: at,
-            started_at: None,
-            finished_at: None,
-            frozen: None,
-            revision: 1,
-            idempotency_key: None,
-        }
-    }
-
     /// When it was created.
     pub fn created_at(&self) -> Timestamp {
         self.id.created_at()
@@ -227,26 +365,138 @@ impl Job {
         self.totals.map(|t| t.batches)
     }
 
-    /// The moment from which a sweeper should look at the job; `None` once it is terminal.
+    /// Whether `other` was asked for by the same request, as far as the answer depends on it: what an
+    /// idempotency key stands for.
+    pub fn is_same_request(&self, other: &Self) -> bool {
+        (&self.owner, &self.title, &self.kind, &self.file, self.parent)
+            == (&other.owner, &other.title, &other.kind, &other.file, other.parent)
+    }
+
+    /// Whether the job notes when work on its batches begins, as it stands.
+    pub fn notes_starts(&self) -> bool {
+        self.policy.track_starts && self.status == Status::Processing && self.cancel_requested.is_none()
+    }
+
+    /// Whether these counters decide the job: it is in Processing, and all its batches have settled, or
+    /// more failed than its policy tolerates.
+    pub fn is_decided_by(&self, counts: &Counts) -> bool {
+        let total = self.total();
+        self.status == Status::Processing
+            && (total.is_some_and(|total| counts.settled() >= total)
+                || self.policy.tolerance.is_exceeded(counts.failed, total))
+    }
+
+    /// The moment from which a sweeper should look at the job after its last decision.
     ///
-    /// A job in Processing is looked at from the time it could be stalled: a worker may have died between settling the
-    /// last batch and deciding.
-    pub fn due_at(&self) -> Option<Timestamp> {
+    /// A job in Processing is looked at from the time it could be stalled: a worker may have died between
+    /// settling the last batch and deciding. A terminal job is due at once, until its end is propagated.
+    pub fn due_at(&self) -> Timestamp {
         let policy = &self.policy;
-        match self.status {
-            Status::Uploading => Some(clock::after(self.updated_at, policy.upload_timeout)),
-            Status::Uploaded => Some(clock::after(self.updated_at, policy.processing_timeout)),
+        let due = match self.status {
+            Status::Uploading => clock::after(self.updated_at, policy.upload_timeout),
+            Status::Uploaded => clock::after(self.updated_at, policy.processing_timeout),
             Status::Processing => {
                 let stalled = clock::after(self.started_at.unwrap_or(self.updated_at), policy.stall_after);
                 let unheard = self.cancel_requested.as_ref().map(|c| clock::after(c.at, policy.cancel_grace));
-                Some(unheard.map_or(stalled, |u| u.min(stalled)))
+                unheard.map_or(stalled, |unheard| unheard.min(stalled))
             }
-            Status::Completed | Status::Failed | Status::Cancelled => None,
-        }
+            Status::Completed | Status::Failed | Status::Cancelled => {
+                return self.finished_at.unwrap_or(self.updated_at);
+            }
+        };
+        due.min(self.overdue_at())
     }
 
-    /// The moment from which the record of a terminal job may be forgotten.
-    pub fn expires_at(&self) -> Option<Timestamp> {
-        self.finished_at.map(|at| clock::after(at, self.policy.retention))
+    /// When a sweeper that has looked at the job at `now` and found nothing to decide should look again.
+    pub fn next_look(&self, now: Timestamp) -> Timestamp {
+        let again = clock::after(now, self.policy.stall_after.max(Self::SHORTEST_LOOK));
+        let next = if self.due_at() > now { self.due_at().min(again) } else { again };
+        if self.overdue_at() > now { next.min(self.overdue_at()) } else { next }
+    }
+
+    /// Sweepers look at a job at most this often.
+    const SHORTEST_LOOK: std::time::Duration = std::time::Duration::from_secs(10);
+
+    /// The moment by which the job must be over.
+    pub fn overdue_at(&self) -> Timestamp {
+        clock::after(self.created_at(), self.policy.deadline)
+    }
+
+    /// The moment from which everything about the job may be forgotten: its retention counts from the
+    /// terminal decision. Until then it counts from the last moment at which the job can end.
+    pub fn expires_at(&self) -> Timestamp {
+        let ends = self.finished_at.unwrap_or_else(|| clock::after(self.overdue_at(), SWEPT_WITHIN));
+        clock::after(ends, self.policy.retention)
+    }
+}
+
+/// How long after its deadline a job is surely failed, if sweepers run at all.
+const SWEPT_WITHIN: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn job(new: NewJob) -> Job {
+        let id = JobId::from_parts(Timestamp::UNIX_EPOCH, 1);
+        let owner = OwnerId::new("alice").expect("a good name");
+        new.into_job(id, owner, &Policy::default(), Actor::OWNER).expect("a good job")
+    }
+
+    #[test]
+    fn a_job_without_a_file_has_been_uploaded() {
+        let job = job(NewJob::titled("Nightly export").with_kind("export"));
+        assert_eq!(
+            (job.status, job.file.as_ref(), job.kind.as_deref()),
+            (Status::Uploaded, None, Some("export"))
+        );
+        assert_eq!(job.history[0].to, Decision::Uploaded);
+    }
+
+    #[test]
+    fn a_new_job_is_bounded() {
+        let id = JobId::from_parts(Timestamp::UNIX_EPOCH, 1);
+        let make = |new: NewJob| {
+            let owner = OwnerId::new("alice").expect("a good name");
+            new.into_job(id, owner, &Policy::default(), Actor::OWNER)
+        };
+        let long = "x".repeat(300);
+        assert!(make(NewJob::titled("")).is_err());
+        assert!(make(NewJob::titled(long.clone())).is_err());
+        assert!(make(NewJob::titled("a").with_kind(long.clone())).is_err());
+        assert!(make(NewJob::titled("a").with_key(long)).is_err());
+        let hooks = (0..9).fold(NewJob::titled("a"), |job, n| job.with_hook(n.to_string()));
+        assert_eq!(make(hooks).expect_err("too many").to_string(), "hooks are 9; at most 8 are accepted");
+        let endless = Policy { deadline: Duration::MAX, retention: Duration::MAX, ..Policy::default() };
+        let policy = make(NewJob::titled("a").with_policy(endless)).expect("bounded").policy;
+        assert_eq!((policy.deadline, policy.retention), (Policy::MAX_DEADLINE, Policy::MAX_RETENTION));
+    }
+
+    #[test]
+    fn a_live_job_expires_after_it_can_end_and_a_terminal_one_when_its_retention_is_over() {
+        let mut job = job(NewJob::titled("a"));
+        let days = |n: u64| clock::after(Timestamp::UNIX_EPOCH, Duration::from_secs(n * 86_400));
+        assert_eq!(job.expires_at(), days(30 + 30 + 90));
+        job.finished_at = Some(days(2));
+        assert_eq!(job.expires_at(), days(2 + 90));
+    }
+
+    #[test]
+    fn looks_move_on_and_meet_what_time_demands() {
+        let mut job = job(NewJob::titled("a"));
+        let at = |seconds| clock::after(Timestamp::UNIX_EPOCH, Duration::from_secs(seconds));
+        job.status = Status::Processing;
+        job.started_at = Some(at(100));
+        assert_eq!(job.due_at(), at(220));
+        assert_eq!(job.next_look(at(300)), at(420));
+        job.cancel_requested = Some(CancelRequest { at: at(310), by: Actor::OWNER, reason: None });
+        assert_eq!(job.due_at(), at(220), "late already");
+        job.started_at = Some(at(330));
+        assert_eq!((job.due_at(), job.next_look(at(320))), (at(340), at(340)));
+        let overdue = 30 * 86_400;
+        assert_eq!(job.next_look(at(overdue - 5)), at(overdue));
+        assert_eq!(job.next_look(at(overdue)), at(overdue + 120));
     }
 }

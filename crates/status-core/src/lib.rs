@@ -27,7 +27,7 @@
 //! for batch in [0, 1, 1].map(BatchIndex::new) {
 //!     if tracker.begin(job.id, batch?).await? == Begin::Work {
 //!         let report = BatchReport::completed(batch?, 10, 0).took(Duration::from_secs(3));
-//!         tracker.record(job.id, vec![report]).await?;
+//!         tracker.report(job.id, vec![report]).await?;
 //!     }
 //! }
 //! assert_eq!(alice.snapshot(job.id).await?.status, Status::Completed);
@@ -36,6 +36,7 @@
 //! ```
 
 mod batch;
+pub mod chunk;
 pub mod clock;
 mod error;
 pub mod estimate;
@@ -49,6 +50,7 @@ mod snapshot;
 mod status;
 mod store;
 pub mod text;
+mod token;
 mod tracker;
 mod watch;
 
@@ -57,7 +59,9 @@ pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use error::{BoxError, Error, StoreError};
 pub use facts::{Counts, Facts};
 pub use id::{Actor, InvalidJobId, JobId, OwnerId};
-pub use job::{CancelRequest, Decision, Failure, FileInfo, HistoryEntry, Job, Stage, Totals};
+pub use job::{
+    CancelRequest, Decision, Failure, FileInfo, HistoryEntry, Hook, HookState, Job, NewJob, Stage, Totals,
+};
 pub use machine::{Command, Rejection, Verdict};
 pub use moments::{MAX_MS, Moments, Sum};
 pub use policy::{Policy, Tolerance};
@@ -67,8 +71,12 @@ pub use snapshot::{
 pub use status::{Outcome, Status, UnknownStatus};
 #[cfg(feature = "mock")]
 pub use store::MockStatusStore;
-pub use store::{Begun, Consistency, Created, Page, PageRequest, Record, Recorded, StatusStore};
-pub use tracker::{Begin, Beginning, Cancelled, NewJob, OwnedJobs, Swept, Tracker};
+pub use store::{
+    BatchState, Begun, Consistency, Created, Damaged, Due, ErrorsPosition, JobState, Page, PageRequest,
+    StatusStore, Written,
+};
+pub use token::{InvalidToken, Token};
+pub use tracker::{Assignment, Begin, Cancelled, OwnedJobs, Reported, Swept, Tracker};
 
 /// The README's example, compiled and run.
 #[cfg(doctest)]

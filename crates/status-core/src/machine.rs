@@ -23,21 +23,24 @@ pub enum Command {
     Stage(String),
     /// Processing begins; with totals it is sealed at once. With totals on a job in Processing it is the seal.
     Start(Option<Totals>),
-    /// Decide if the facts decide: all batches settled, or too many failed. The error is the one to name, if known.
-    Settle(Option<ItemError>),
+    /// Nothing but what the facts decide.
+    Reconcile,
     /// Stop, and why.
     Cancel(Option<String>),
     /// A worker has seen the request to cancel.
     ConfirmCancel,
     /// Give up, and why.
     Fail(Failure),
-    /// Do what time demands: settle, confirm a cancel nobody heard, fail what is past its deadline.
+    /// Do what time demands: confirm a cancel nobody heard, fail what is past its deadline.
     Expire,
 }
 
 /// What a command comes to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Verdict {
+    /// What has happened decides first, whatever the command is: swap this record in, then give the
+    /// command again.
+    Reconciled(Box<Job>),
     /// Swap this record in.
     Next(Box<Job>),
     /// It is so already, or there is nothing to do.
@@ -93,6 +96,9 @@ pub enum Rejection {
 
 /// Decides what `command`, given by `by` at `now`, makes of `job`, whose batches stand as `facts` say.
 ///
+/// Facts come first: a job whose batches have settled is completed, one with more failures than its policy
+/// tolerates has failed, and one of which a batch was reported has begun, before the command is looked at.
+///
 /// # Errors
 /// A [`Rejection`] if the command contradicts what was decided.
 pub fn decide(
@@ -103,25 +109,42 @@ pub fn decide(
     now: Timestamp,
 ) -> Result<Verdict, Rejection> {
     // Times in the record never go back, whatever the clocks of two machines say.
-    let mut next = Draft { job: job.clone(), facts, by, now: now.max(job.updated_at) };
+    let now = now.max(job.updated_at);
+    let mut next = Draft { job: job.clone(), facts, by: &Actor::WORKER, now };
+    next.reconcile();
+    if let Some(reconciled) = next.changed_from(job) {
+        return Ok(Verdict::Reconciled(reconciled));
+    }
+    let mut next = Draft { job: job.clone(), facts, by, now };
     match command {
         Command::UploadProgress(bytes) => next.upload_progress(*bytes)?,
         Command::FinishUpload => next.finish_upload()?,
         Command::Stage(stage) => next.stage(stage),
         Command::Start(totals) => next.start(*totals)?,
-        Command::Settle(culprit) => next.settle(culprit.as_ref()),
+        Command::Reconcile => {}
         Command::Cancel(reason) => next.cancel(reason.as_deref())?,
         Command::ConfirmCancel => next.confirm_cancel()?,
         Command::Fail(failure) => next.fail(failure)?,
         Command::Expire => next.expire(),
     }
-    if next.job == *job {
-        return Ok(Verdict::AlreadyApplied);
-    }
-    next.job.revision += 1;
-    next.job.updated_at = next.now;
-    Ok(Verdict::Next(Box::new(next.job)))
+    Ok(next.changed_from(job).map_or(Verdict::AlreadyApplied, Verdict::Next))
 }
+
+/// Names the error that made a job fail for too many failed batches, in its failure and its history.
+/// Decoration: without it the decision is the same.
+pub fn name_culprit(job: &mut Job, error: &ItemError) {
+    let Some(failure) = job.failure.as_mut().filter(|failure| failure.code == TOO_MANY_FAILED) else {
+        return;
+    };
+    let message = format!("{} Batch {}: {}", failure.message, error.batch, error.message);
+    *failure = Failure::new(failure.stage, TOO_MANY_FAILED, &message, failure.retryable);
+    if let Some(entry) = job.history.last_mut().filter(|entry| entry.to == Decision::Failed) {
+        entry.reason = Some(reason_of(failure));
+    }
+}
+
+/// The slug of a job that failed since more batches failed than its policy tolerates.
+const TOO_MANY_FAILED: &str = "too-many-failed-batches";
 
 /// A record on its way to the next one.
 struct Draft<'a> {
@@ -132,11 +155,29 @@ struct Draft<'a> {
 }
 
 impl Draft<'_> {
+    /// The next record, if it differs from the one it was made from.
+    fn changed_from(mut self, before: &Job) -> Option<Box<Job>> {
+        if self.job == *before {
+            return None;
+        }
+        self.job.revision += 1;
+        self.job.updated_at = self.now;
+        Some(Box::new(self.job))
+    }
+
+    /// What the facts alone decide.
+    fn reconcile(&mut self) {
+        if matches!(self.job.status, Status::Uploading | Status::Uploaded) && self.facts.highest.is_some() {
+            self.begin_processing();
+        }
+        self.settle();
+    }
+
     fn upload_progress(&mut self, bytes: u64) -> Result<(), Rejection> {
         match self.job.status {
             Status::Uploading => {
                 if self.job.uploaded_bytes == 0 || self.courtesy_is_due() {
-                    let bytes = bytes.min(self.job.file.size);
+                    let bytes = bytes.min(self.file_size());
                     self.job.uploaded_bytes = self.job.uploaded_bytes.max(bytes);
                 }
                 Ok(())
@@ -149,8 +190,7 @@ impl Draft<'_> {
     fn finish_upload(&mut self) -> Result<(), Rejection> {
         match self.job.status {
             Status::Uploading => {
-                self.job.uploaded_bytes = self.job.file.size;
-                self.move_to(Status::Uploaded, None);
+                self.finish_the_upload();
                 Ok(())
             }
             Status::Uploaded | Status::Processing | Status::Completed => Ok(()),
@@ -166,11 +206,7 @@ impl Draft<'_> {
 
     fn start(&mut self, totals: Option<Totals>) -> Result<(), Rejection> {
         match self.job.status {
-            Status::Uploading | Status::Uploaded => {
-                self.finish_upload()?;
-                self.move_to(Status::Processing, None);
-                self.job.started_at = Some(self.now);
-            }
+            Status::Uploading | Status::Uploaded => self.begin_processing(),
             Status::Processing | Status::Completed => {}
             Status::Failed | Status::Cancelled => return self.contradiction(Status::Processing),
         }
@@ -194,17 +230,18 @@ impl Draft<'_> {
         self.job.totals = Some(given);
         self.job.stage = None;
         self.note(Decision::Sealed, None);
-        self.settle(None);
+        self.settle();
         Ok(())
     }
 
-    fn settle(&mut self, culprit: Option<&ItemError>) {
+    /// Completes or fails a job in Processing if its batches decide it.
+    fn settle(&mut self) {
         if self.job.status != Status::Processing {
             return;
         }
         let (counts, total) = (self.facts.counts, self.job.total());
         if self.job.policy.tolerance.is_exceeded(counts.failed, total) {
-            return self.finish_failed(too_many_failed(counts.failed, total, culprit));
+            return self.finish_failed(too_many_failed(counts.failed, total));
         }
         if total.is_none_or(|total| counts.settled() < total) {
             return;
@@ -221,8 +258,6 @@ impl Draft<'_> {
     }
 
     fn cancel(&mut self, reason: Option<&str>) -> Result<(), Rejection> {
-        // What is done is done: a job whose last batch has settled completes.
-        self.settle(None);
         let reason = reason.map(|r| text::bounded(r, 300));
         match self.job.status {
             Status::Uploading | Status::Uploaded => {
@@ -240,7 +275,6 @@ impl Draft<'_> {
     }
 
     fn confirm_cancel(&mut self) -> Result<(), Rejection> {
-        self.settle(None);
         match self.job.status {
             Status::Processing if self.job.cancel_requested.is_some() => {
                 let reason = self.job.cancel_requested.as_ref().and_then(|c| c.reason.clone());
@@ -256,7 +290,6 @@ impl Draft<'_> {
     }
 
     fn fail(&mut self, failure: &Failure) -> Result<(), Rejection> {
-        self.settle(None);
         match self.job.status {
             Status::Failed => Ok(()),
             Status::Completed | Status::Cancelled => self.contradiction(Status::Failed),
@@ -268,7 +301,6 @@ impl Draft<'_> {
     }
 
     fn expire(&mut self) {
-        self.settle(None);
         let policy = &self.job.policy;
         let silent =
             clock::between(self.job.updated_at.max(self.facts.last_at.unwrap_or(Timestamp::MIN)), self.now);
@@ -277,6 +309,7 @@ impl Draft<'_> {
             .cancel_requested
             .as_ref()
             .is_some_and(|c| clock::between(c.at, self.now) >= policy.cancel_grace);
+        let overdue = self.now >= self.job.overdue_at();
         match self.job.status {
             Status::Uploading if silent >= policy.upload_timeout => self.finish_failed(Failure::new(
                 Stage::Upload,
@@ -288,10 +321,17 @@ impl Draft<'_> {
                 let reason = self.job.cancel_requested.as_ref().and_then(|c| c.reason.clone());
                 self.finish(Status::Cancelled, reason);
             }
-            Status::Uploaded | Status::Processing if silent >= policy.processing_timeout => {
-                let stage = if self.job.status == Status::Uploaded { Stage::Split } else { Stage::Process };
+            Status::Uploading | Status::Uploaded | Status::Processing if overdue => {
                 self.finish_failed(Failure::new(
-                    stage,
+                    self.stage_of_life(),
+                    "deadline",
+                    "The job was not done by its deadline. What was done is kept; please upload the file again.",
+                    true,
+                ));
+            }
+            Status::Uploaded | Status::Processing if silent >= policy.processing_timeout => {
+                self.finish_failed(Failure::new(
+                    self.stage_of_life(),
                     "processing-timeout",
                     "Processing stopped and did not resume in time. What was done is kept; please upload the file again.",
                     true,
@@ -301,8 +341,34 @@ impl Draft<'_> {
         }
     }
 
+    /// The part of its life the job is in.
+    fn stage_of_life(&self) -> Stage {
+        match self.job.status {
+            Status::Uploading => Stage::Upload,
+            Status::Uploaded => Stage::Split,
+            _ => Stage::Process,
+        }
+    }
+
+    fn finish_the_upload(&mut self) {
+        self.job.uploaded_bytes = self.file_size();
+        self.move_to(Status::Uploaded, None);
+    }
+
+    fn begin_processing(&mut self) {
+        if self.job.status == Status::Uploading {
+            self.finish_the_upload();
+        }
+        self.move_to(Status::Processing, None);
+        self.job.started_at = Some(self.now);
+    }
+
+    fn file_size(&self) -> u64 {
+        self.job.file.as_ref().map_or(0, |file| file.size)
+    }
+
     fn finish_failed(&mut self, failure: Failure) {
-        let reason = format!("{}: {}", failure.code, failure.message);
+        let reason = reason_of(&failure);
         self.job.failure = Some(failure);
         self.finish(Status::Failed, Some(reason));
     }
@@ -336,9 +402,12 @@ impl Draft<'_> {
     }
 }
 
-fn too_many_failed(failed: u64, total: Option<u64>, culprit: Option<&ItemError>) -> Failure {
+fn too_many_failed(failed: u64, total: Option<u64>) -> Failure {
     let batches = if failed == 1 { "1 batch".into() } else { format!("{failed} batches") };
     let of = total.map(|t| format!(" of {t}")).unwrap_or_default();
-    let why = culprit.map(|e| format!(" Batch {}: {}", e.batch, e.message)).unwrap_or_default();
-    Failure::new(Stage::Process, "too-many-failed-batches", &format!("{batches}{of} failed.{why}"), true)
+    Failure::new(Stage::Process, TOO_MANY_FAILED, &format!("{batches}{of} failed."), true)
+}
+
+fn reason_of(failure: &Failure) -> String {
+    format!("{}: {}", failure.code, failure.message)
 }

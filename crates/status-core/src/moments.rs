@@ -71,7 +71,7 @@ pub struct Moments([i128; SUMS]);
 impl Moments {
     /// What `report`, recorded at `at`, adds: nothing unless it completed its batch and says how long that took.
     pub fn of(id: JobId, report: &BatchReport, at: Timestamp) -> Self {
-        match (report.outcome, report.took) {
+        match (report.outcome(), report.duration()) {
             (BatchOutcome::Completed { .. }, Some(took)) => Self::sample(id.age_ms(at), took),
             _ => Self::default(),
         }

@@ -23,15 +23,35 @@ pub struct Policy {
     /// Uploaded or processing, and nothing heard for this long: the job has failed. Twelve hours.
     #[serde(with = "millis")]
     pub processing_timeout: Duration,
-    /// How long the record outlives the terminal decision. Ninety days.
+    /// However active it is, a job that is not over this long after its creation has failed. Thirty days;
+    /// at most [`Policy::MAX_DEADLINE`].
+    #[serde(with = "millis")]
+    pub deadline: Duration,
+    /// How long the record outlives the terminal decision. Ninety days; at most [`Policy::MAX_RETENTION`].
     #[serde(with = "millis")]
     pub retention: Duration,
     /// Whether the start of each batch is recorded too: a better estimate and "8 running", for one more write
     /// (shared by all batches of one delivery). Off, since only whoever writes the workers knows whether they take several batches at once; where they
     /// do, it is worth turning on.
     pub track_starts: bool,
-    /// At most so many row errors are kept for a job. 10,000.
+    /// At most this many errors of items are kept and listed for a job. 10,000.
     pub max_errors: u64,
+}
+
+impl Policy {
+    /// The longest [`deadline`](Policy::deadline): what a store writes for a running job may expire after
+    /// that. 366 days.
+    pub const MAX_DEADLINE: Duration = Duration::from_secs(366 * 24 * 3_600);
+    /// The longest [`retention`](Policy::retention): ten years.
+    pub const MAX_RETENTION: Duration = Duration::from_secs(3_653 * 24 * 3_600);
+
+    /// The rules with what is beyond its bound set to the bound.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        self.deadline = self.deadline.min(Self::MAX_DEADLINE);
+        self.retention = self.retention.min(Self::MAX_RETENTION);
+        self
+    }
 }
 
 impl Default for Policy {
@@ -42,6 +62,7 @@ impl Default for Policy {
             cancel_grace: Duration::from_secs(30),
             upload_timeout: Duration::from_secs(3_600),
             processing_timeout: Duration::from_secs(12 * 3_600),
+            deadline: Duration::from_secs(30 * 24 * 3_600),
             retention: Duration::from_secs(90 * 24 * 3_600),
             track_starts: false,
             max_errors: 10_000,
@@ -72,6 +93,19 @@ impl Tolerance {
             (Self::Percent(share), Some(total)) => {
                 u128::from(failed) * 100 > u128::from(share.min(100)) * u128::from(total)
             }
+        }
+    }
+
+    /// Whether the failures of a whole job of `parts` parts can be more than tolerated, judged by one part
+    /// with `failed` of them; with `None` the number of parts is unknown.
+    ///
+    /// If all failures together are past the tolerance, at least one part holds more than its share
+    /// (the pigeonhole principle; Cormode, Muthukrishnan, Yi: "Algorithms for distributed functional
+    /// monitoring", SODA 2008). So it is enough that each worker judges by the part it has written.
+    pub fn may_be_exceeded(self, failed: u64, parts: Option<u64>, total: Option<u64>) -> bool {
+        match parts {
+            Some(parts) => self.is_exceeded(failed.saturating_mul(parts.max(1)), total),
+            None => failed > 0 && self.is_exceeded(u64::MAX, total),
         }
     }
 }
@@ -109,5 +143,34 @@ mod tests {
         ] {
             assert_eq!(tolerance.is_exceeded(failed, total), expected, "{tolerance:?} {failed}/{total:?}");
         }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn where_all_parts_together_exceed_the_tolerance_one_of_them_says_so(
+            failed in proptest::collection::vec(0_u64..9, 1..6),
+            total in proptest::option::of(0_u64..60),
+            share in 0_u8..=100,
+            most in 0_u64..30,
+        ) {
+            let (all, parts) = (failed.iter().sum(), Some(failed.len() as u64));
+            for tolerance in [Tolerance::None, Tolerance::Batches(most), Tolerance::Percent(share)] {
+                for parts in [parts, None] {
+                    let said = failed.iter().any(|f| tolerance.may_be_exceeded(*f, parts, total));
+                    assert!(said || !tolerance.is_exceeded(all, total), "{tolerance:?}: {failed:?} of {total:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_below_its_share_does_not_look() {
+        let ten = Tolerance::Batches(10);
+        assert!(!ten.may_be_exceeded(2, Some(5), Some(1_000)));
+        assert!(ten.may_be_exceeded(3, Some(5), Some(1_000)));
+        assert!(
+            !Tolerance::Percent(5).may_be_exceeded(9, None, None),
+            "nothing is past a share of an unknown total"
+        );
     }
 }

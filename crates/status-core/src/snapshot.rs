@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CancelRequest, Failure, FileInfo, JobId, Outcome, Record, Status, Timestamp, clock,
+    CancelRequest, Failure, FileInfo, JobId, JobState, Outcome, Status, Timestamp, Token, clock,
     estimate::{self, InFlight, Work},
+    token::Seen,
 };
 
 /// The estimate is shown once processing has taken this long.
@@ -20,6 +21,16 @@ pub struct Snapshot {
     /// The job.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub id: JobId,
+    /// What people call it.
+    pub title: String,
+    /// What sort of job it is, for programs.
+    pub kind: Option<String>,
+    /// The job whose failed items it tries again.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub parent: Option<JobId>,
+    /// The job that tries its failed items again.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub child: Option<JobId>,
     /// What was decided last.
     pub status: Status,
     /// How it came out, once completed.
@@ -28,8 +39,8 @@ pub struct Snapshot {
     pub label: String,
     /// What is going on within the status, in words.
     pub stage: Option<String>,
-    /// The file it is about.
-    pub file: FileInfo,
+    /// The file it started with, if it started with an upload.
+    pub file: Option<FileInfo>,
     /// How far it is.
     pub progress: Progress,
     /// When it will be done, as far as that can be known.
@@ -57,6 +68,9 @@ pub struct Snapshot {
     /// When to ask again, in milliseconds; absent once terminal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poll_after_ms: Option<u64>,
+    /// How far the job was, as far as numbers that only grow can say.
+    #[serde(skip)]
+    seen: Seen,
 }
 
 /// How far a job is.
@@ -140,19 +154,22 @@ pub enum Health {
 }
 
 impl Snapshot {
-    /// The job of `record` as it is to be shown at `now`; `noun` is what its items are called.
-    pub fn new(record: &Record, noun: &str, now: Timestamp) -> Self {
-        let Record { job, facts } = record;
+    /// The job as it is to be shown at `now`; `noun` is what its items are called.
+    pub fn new(state: &JobState, noun: &str, now: Timestamp) -> Self {
+        let JobState { job, facts } = state;
         let heard_at = facts.last_at.map_or(job.updated_at, |at| at.max(job.updated_at));
         let started = facts.running.iter().copied().fold(heard_at, Timestamp::max);
         let silent = clock::between(started, now);
         let terminal = job.status.is_terminal();
         let health =
             if !terminal && silent > job.policy.stall_after { Health::Stalled } else { Health::Active };
-        let running = in_flight(record, now);
+        let running = in_flight(state, now);
         let progress = Progress {
-            fraction: fraction(record),
-            upload: UploadProgress { bytes: job.uploaded_bytes, total: job.file.size },
+            fraction: fraction(state),
+            upload: UploadProgress {
+                bytes: job.uploaded_bytes,
+                total: job.file.as_ref().map_or(0, |file| file.size),
+            },
             batches: BatchProgress {
                 total: job.total(),
                 completed: facts.counts.completed,
@@ -166,15 +183,20 @@ impl Snapshot {
                 failed: facts.counts.items_failed,
             },
         };
-        let estimate = estimate(record, running, health, now);
+        let estimate = estimate(state, running, health, now);
+        let waiting = job.status == Status::Uploaded && job.file.is_none();
         Self {
             id: job.id,
+            title: job.title.clone(),
+            kind: job.kind.clone(),
+            parent: job.parent,
+            child: job.child,
             status: job.status,
             outcome: job.outcome,
-            label: job.status.label(noun),
+            label: if waiting { "Waiting".into() } else { job.status.label(noun) },
             stage: job.stage.clone(),
             file: job.file.clone(),
-            poll_after_ms: poll_after(record, estimate.as_ref(), health),
+            poll_after_ms: poll_after(state, estimate.as_ref(), health),
             progress,
             estimate,
             health,
@@ -184,8 +206,28 @@ impl Snapshot {
             updated_at: heard_at,
             started_at: job.started_at,
             finished_at: job.finished_at,
-            version: record.version(),
+            version: state.version(),
+            seen: Seen {
+                revision: job.revision,
+                completed: facts.counts.completed + facts.stray.completed,
+                settled: facts.counts.settled() + facts.stray.settled(),
+                items_processed: facts.counts.items_processed,
+            },
         }
+    }
+
+    /// What this snapshot shows, as one opaque text for ETags and the ids of events.
+    pub fn token(&self) -> Token {
+        Token::of(self)
+    }
+
+    pub(crate) fn seen(&self) -> Seen {
+        self.seen
+    }
+
+    /// Whether this is not behind a snapshot with that token, in anything that only grows.
+    pub fn covers(&self, token: &Token) -> bool {
+        self.seen.covers(token.seen())
     }
 
     /// What a watcher would have seen between this snapshot and `next` had it looked more often: the statuses the job went
@@ -197,13 +239,16 @@ impl Snapshot {
             .filter(|status| next.started_at.is_some() && self.status < *status && *status < next.status);
         (self.version + 1..).zip(passed).map(move |(version, status)| {
             let processing = status == Status::Processing;
-            let upload = UploadProgress { bytes: self.file.size, total: self.file.size };
+            let UploadProgress { total, .. } = self.progress.upload;
+            let upload = UploadProgress { bytes: total, total };
+            let revision = (self.seen.revision + 1 + u64::from(processing)).min(next.seen.revision);
             Self {
                 status,
                 label: status.label(noun),
                 progress: Progress { upload, ..self.progress.clone() },
                 started_at: next.started_at.filter(|_| processing),
                 version: version.min(next.version),
+                seen: Seen { revision, ..self.seen },
                 ..self.clone()
             }
         })
@@ -211,7 +256,7 @@ impl Snapshot {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 53 bits")]
-fn fraction(Record { job, facts }: &Record) -> Option<f64> {
+fn fraction(JobState { job, facts }: &JobState) -> Option<f64> {
     if job.status == Status::Completed {
         return Some(1.0);
     }
@@ -224,7 +269,7 @@ fn fraction(Record { job, facts }: &Record) -> Option<f64> {
 }
 
 /// What is being worked on. Starts that are older than the job waits for any sign of life are of workers that died.
-fn in_flight(Record { job, facts }: &Record, now: Timestamp) -> Option<InFlight> {
+fn in_flight(JobState { job, facts }: &JobState, now: Timestamp) -> Option<InFlight> {
     if !job.policy.track_starts {
         return None;
     }
@@ -244,12 +289,12 @@ fn in_flight(Record { job, facts }: &Record, now: Timestamp) -> Option<InFlight>
 }
 
 fn estimate(
-    record: &Record,
+    state: &JobState,
     in_flight: Option<InFlight>,
     health: Health,
     now: Timestamp,
 ) -> Option<Estimate> {
-    let Record { job, facts } = record;
+    let JobState { job, facts } = state;
     let started_at =
         job.started_at.filter(|_| job.status == Status::Processing && job.cancel_requested.is_none())?;
     if clock::between(started_at, now) < ESTIMATE_AFTER {
@@ -279,8 +324,8 @@ fn estimate(
 
 /// Advice to pollers: a twentieth of what remains, so that the end is seen soon after it comes and a long job is not asked
 /// for every second.
-fn poll_after(record: &Record, estimate: Option<&Estimate>, health: Health) -> Option<u64> {
-    match (record.job.status, estimate, health) {
+fn poll_after(state: &JobState, estimate: Option<&Estimate>, health: Health) -> Option<u64> {
+    match (state.job.status, estimate, health) {
         (status, _, _) if status.is_terminal() => None,
         (_, _, Health::Stalled) => Some(5_000),
         (Status::Processing, Some(estimate), _) => Some((estimate.remaining_ms / 20).clamp(1_000, 15_000)),

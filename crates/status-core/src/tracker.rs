@@ -3,14 +3,19 @@
 
 mod owned;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::Stream;
 
 use crate::{
-    Actor, BatchIndex, BatchReport, Clock, Command, Consistency, Effect, Error, Facts, Failure, FileInfo,
-    ItemError, Job, JobId, OwnerId, Page, PageRequest, Policy, Record, Recorded, Rejection, Settled,
-    Snapshot, Status, StatusStore, StoreError, SystemClock, Totals, Verdict, machine, text, watch::Feeds,
+    Actor, BatchIndex, BatchReport, BatchState, Clock, Command, Consistency, Due, Effect, Error, Failure,
+    ItemError, Job, JobId, JobState, OwnerId, Page, PageRequest, Policy, Rejection, Settled, Snapshot,
+    Status, StatusStore, StoreError, SystemClock, Timestamp, Token, Totals, Verdict, clock, machine, text,
+    watch::Feeds,
 };
 
 pub use owned::OwnedJobs;
@@ -18,6 +23,8 @@ pub use owned::OwnedJobs;
 /// How often a decision is tried again because somebody else's came first. A job sees at most seven decisions, so more
 /// conflicts than this are a fault of the store.
 const TRIES: u32 = 32;
+/// How long a sweeper has a job to itself, to look at it and decide.
+const LEASE: Duration = Duration::from_secs(60);
 
 /// Keeps track of jobs: cheap to clone, safe to share.
 ///
@@ -28,8 +35,19 @@ pub struct Tracker {
     pub(crate) store: Arc<dyn StatusStore>,
     clock: Arc<dyn Clock>,
     policy: Policy,
+    ids: Ids,
     pub(crate) noun: Arc<str>,
     pub(crate) feeds: Arc<Feeds>,
+}
+
+/// Where new jobs get the random bits of their ids.
+#[derive(Clone)]
+struct Ids(Arc<dyn Fn(Timestamp) -> JobId + Send + Sync>);
+
+impl std::fmt::Debug for Ids {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ids")
+    }
 }
 
 /// What a worker is told before it begins a batch.
@@ -41,15 +59,34 @@ pub enum Begin {
     AlreadyCompleted,
     /// The job is over: acknowledge the message and do nothing.
     Over(Status),
+    /// The same batch stands earlier in this delivery: do with this message what comes of that one.
+    Repeated,
+    /// The job has no such batch: acknowledge the message and do nothing. It cannot ever succeed.
+    OutOfRange {
+        /// The job's batches are below this.
+        total: u64,
+    },
 }
 
 /// What a worker is told before it begins several batches.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Beginning {
+#[non_exhaustive]
+pub struct Assignment {
     /// The job: whose it is, for one.
     pub job: Job,
     /// What to do with each batch, in the order asked for.
     pub batches: Vec<Begin>,
+}
+
+/// What became of reports.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Reported {
+    /// One for each report, in the order given. When an answer was lost on the way, a report that
+    /// counted may say [`Effect::Duplicate`].
+    pub effects: Vec<(BatchIndex, Effect)>,
+    /// The terminal status the job is known to have had already: the worker was late.
+    pub late: Option<Status>,
 }
 
 /// What a request to cancel came to.
@@ -76,39 +113,6 @@ pub struct Swept {
     pub errors: u64,
 }
 
-/// A job to create.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct NewJob {
-    /// The file it is about.
-    pub file: FileInfo,
-    /// Its rules, if not the tracker's.
-    pub policy: Option<Policy>,
-    /// A key under which the same request finds the same job again.
-    pub idempotency_key: Option<String>,
-}
-
-impl NewJob {
-    /// A job about `file`, by the tracker's policy.
-    pub fn new(file: FileInfo) -> Self {
-        Self { file, policy: None, idempotency_key: None }
-    }
-
-    /// The same with rules of its own.
-    #[must_use]
-    pub fn with_policy(mut self, policy: Policy) -> Self {
-        self.policy = Some(policy);
-        self
-    }
-
-    /// The same under an idempotency key of 1 to 255 bytes.
-    #[must_use]
-    pub fn with_key(mut self, key: impl Into<String>) -> Self {
-        self.idempotency_key = Some(key.into());
-        self
-    }
-}
-
 impl Tracker {
     /// A tracker over `store` with the default policy and the system's clock.
     pub fn new(store: Arc<dyn StatusStore>) -> Self {
@@ -116,6 +120,7 @@ impl Tracker {
             store,
             clock: Arc::new(SystemClock),
             policy: Policy::default(),
+            ids: Ids(Arc::new(JobId::new)),
             noun: "Items".into(),
             feeds: Arc::default(),
         }
@@ -132,6 +137,14 @@ impl Tracker {
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// The same with another source of ids: for tests that must be repeatable. An id that can be guessed
+    /// protects nothing.
+    #[must_use]
+    pub fn with_ids(mut self, ids: impl Fn(Timestamp) -> JobId + Send + Sync + 'static) -> Self {
+        self.ids = Ids(Arc::new(ids));
         self
     }
 
@@ -152,7 +165,7 @@ impl Tracker {
     /// # Errors
     /// [`Error::Rejected`] on a failed or cancelled job.
     pub async fn finish_upload(&self, id: JobId, by: &Actor) -> Result<Snapshot, Error> {
-        self.apply(id, &Command::FinishUpload, by, None).await.map(|r| self.show(&r))
+        self.apply(id, &Command::FinishUpload, by, None).await.map(|state| self.show(&state))
     }
 
     /// Processing begins: with a known total, or with `None` to [`seal`](Self::seal) it later. Idempotent. Implies that
@@ -161,14 +174,16 @@ impl Tracker {
     /// # Errors
     /// [`Error::Rejected`] on a failed or cancelled job, and as [`seal`](Self::seal) says.
     pub async fn start(&self, id: JobId, totals: Option<Totals>, by: &Actor) -> Result<Snapshot, Error> {
-        let record = self.apply(id, &Command::Start(totals), by, None).await?;
+        let state = self.apply(id, &Command::Start(totals), by, None).await?;
         if totals.is_none() {
-            return Ok(self.show(&record));
+            return Ok(self.show(&state));
         }
-        // The seal is three steps: the head, the mark on the last part, and a look. Whoever settles the last batch before
-        // the mark is seen by the look; whoever settles it after sees the mark. So they are repeated with the command.
-        self.store.propagate(&record.job).await?;
-        self.settle(id, None).await.map(|r| self.show(&r))
+        // Sealing takes three steps: write the total to the head, write the last part's size, then read
+        // the job again. A worker that settles the last batch before the second step is found by the
+        // third; one that settles it after the second sees the size and reads the job itself. So all
+        // three are repeated with the command.
+        self.store.propagate(&state.job).await?;
+        self.reconcile(id).await.map(|state| self.show(&state))
     }
 
     /// The total is known now. Idempotent; zero batches complete the job.
@@ -184,68 +199,89 @@ impl Tracker {
         self.apply(id, &Command::Stage(stage.to_owned()), by, None).await.map(drop)
     }
 
-    /// Whether a worker is to work on `batch`. Confirms a requested cancel; decides the job if its last batch settled.
+    /// Whether a worker is to work on `batch`. Confirms a requested cancel; starts a job that nobody has
+    /// started; decides the job if its last batch settled.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Rejected`] for a batch past the total.
     pub async fn begin(&self, id: JobId, batch: BatchIndex) -> Result<Begin, Error> {
-        let begun = self.begin_all(id, &[batch]).await?;
-        Ok(begun.batches.first().copied().unwrap_or(Begin::Work))
+        match self.begin_all(id, &[batch]).await?.batches[..] {
+            [Begin::OutOfRange { total }] => Err(out_of_range(id, batch, total)),
+            [begin] => Ok(begin),
+            _ => Err(StoreError::Incomplete { operation: "begin", id, batch }.into()),
+        }
     }
 
-    /// [`begin`](Self::begin) for the batches of one delivery, with one read for all.
+    /// [`begin`](Self::begin) for the batches of one delivery, with one read for all. Each batch gets its
+    /// own answer; one that is named twice is worked on once.
     ///
     /// # Errors
-    /// As [`begin`](Self::begin).
-    pub async fn begin_all(&self, id: JobId, batches: &[BatchIndex]) -> Result<Beginning, Error> {
-        let begun = self.store.begin(id, batches, self.clock.now()).await?.ok_or(Error::NotFound(id))?;
-        let mut status = begun.job.status;
-        if status == Status::Processing && begun.job.cancel_requested.is_some() {
-            status = match self.apply(id, &Command::ConfirmCancel, &Actor::WORKER, None).await {
-                Ok(record) => record.job.status,
-                Err(Error::Rejected { rejection: Rejection::NoCancelRequest { status }, .. }) => status,
-                Err(error) => return Err(error),
-            };
-        } else if status == Status::Processing && begun.may_be_settled {
-            status = self.settle(id, None).await?.job.status;
-        }
-        if let Some((batch, total)) =
-            begun.job.total().and_then(|t| Some((*batches.iter().find(|b| b.get() >= t)?, t)))
-        {
-            return Err(Error::Rejected { id, rejection: Rejection::BatchOutOfRange { batch, total } });
-        }
-        let batches = begun
-            .settled
-            .into_iter()
-            .map(|settled| match settled {
-                Some(Settled::Completed) => Begin::AlreadyCompleted,
-                _ if status.is_terminal() => Begin::Over(status),
+    /// [`Error::NotFound`]; [`Error::Store`].
+    pub async fn begin_all(&self, id: JobId, batches: &[BatchIndex]) -> Result<Assignment, Error> {
+        let mut distinct = batches.to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let begun = self.store.begin(id, &distinct, self.clock.now()).await?.ok_or(Error::NotFound(id))?;
+        let job = self.before_work(begun.job, begun.may_decide).await?;
+        let settled: HashMap<_, _> = begun.settled.into_iter().collect();
+        let mut named = HashSet::new();
+        let answers = batches.iter().map(|batch| {
+            let settled = *settled.get(batch).ok_or(StoreError::Incomplete {
+                operation: "begin",
+                id,
+                batch: *batch,
+            })?;
+            Ok(match (settled, job.total()) {
+                _ if !named.insert(*batch) => Begin::Repeated,
+                (_, Some(total)) if batch.get() >= total => Begin::OutOfRange { total },
+                (Some(Settled::Completed), _) => Begin::AlreadyCompleted,
+                _ if job.status.is_terminal() => Begin::Over(job.status),
                 // A failed batch that comes again gets another chance.
-                Some(Settled::Failed) | None => Begin::Work,
+                (Some(Settled::Failed) | None, _) => Begin::Work,
             })
-            .collect();
-        Ok(Beginning { job: begun.job, batches })
+        });
+        let batches = answers.collect::<Result<_, StoreError>>()?;
+        Ok(Assignment { job, batches })
     }
 
-    /// Records what became of batches of one job; each counts once. Whoever settles the last one decides the job.
+    /// Records what became of batches of one job; each counts once. Whoever settles the last one decides
+    /// the job.
     ///
-    /// A report that comes after the job's end counts, moves nothing, and is no error: see [`Recorded::late`].
+    /// A report that comes after the job's end counts, moves nothing, and is no error: see
+    /// [`Reported::late`]. Of two reports of one batch in one call the success counts.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Rejected`] for a batch past the total; [`Error::Store`], and then the call may be
+    /// [`Error::NotFound`]; [`Error::Rejected`] if all the batches are past the total (where only some
+    /// are, their [`Effect`] says so, and the others count); [`Error::Store`], and then the call may be
     /// repeated: nothing counts twice.
-    pub async fn record(&self, id: JobId, mut reports: Vec<BatchReport>) -> Result<Recorded, Error> {
-        // Of two reports of one batch in one call the success counts.
-        reports.sort_by_key(|r| (r.batch, r.settles_as()));
-        reports.dedup_by_key(|r| r.batch);
-        let recorded = self.store.record(id, &reports, self.clock.now()).await.map_err(not_found)?;
-        if recorded.may_be_settled {
-            let failed = reports.iter().zip(&recorded.effects);
-            let failed = failed.filter(|(r, e)| r.settles_as() == Settled::Failed && **e == Effect::Counted);
-            let culprit = failed.filter_map(|(r, _)| r.errors.first()).next();
-            self.settle(id, culprit.cloned()).await?;
+    pub async fn report(&self, id: JobId, reports: Vec<BatchReport>) -> Result<Reported, Error> {
+        let order: Vec<_> = reports.iter().map(BatchReport::batch).collect();
+        let mut distinct = reports;
+        distinct.sort_by_key(|report| (report.batch(), report.settles_as()));
+        distinct.dedup_by_key(|report| report.batch());
+        let written = self.store.report(id, &distinct, self.clock.now()).await?;
+        let unstarted = matches!(written.status, Some(Status::Uploading | Status::Uploaded));
+        if written.may_decide || unstarted {
+            self.reconcile(id).await?;
         }
-        Ok(recorded)
+        let mut of_batch: HashMap<_, _> = written.effects.into_iter().collect();
+        let mut effects = Vec::with_capacity(order.len());
+        for batch in order {
+            let effect =
+                *of_batch.get(&batch).ok_or(StoreError::Incomplete { operation: "report", id, batch })?;
+            effects.push((batch, effect));
+            // A second report of the batch in this call.
+            if effect.is_change() {
+                of_batch.insert(batch, Effect::Duplicate);
+            }
+        }
+        if let Some((batch, _)) = effects.first()
+            && effects.iter().all(|(_, effect)| *effect == Effect::OutOfRange)
+        {
+            let total = self.head(id).await?.total().unwrap_or(0);
+            return Err(out_of_range(id, *batch, total));
+        }
+        Ok(Reported { effects, late: written.status.filter(|status| status.is_terminal()) })
     }
 
     /// Asks to stop a job: at once before processing, else recorded and confirmed by the next worker that asks for work.
@@ -262,11 +298,12 @@ impl Tracker {
     /// # Errors
     /// [`Error::Rejected`] if it is completed or cancelled.
     pub async fn fail(&self, id: JobId, failure: Failure, by: &Actor) -> Result<Snapshot, Error> {
-        self.apply(id, &Command::Fail(failure), by, None).await.map(|r| self.show(&r))
+        self.apply(id, &Command::Fail(failure), by, None).await.map(|state| self.show(&state))
     }
 
-    /// Looks at every job that is due: decides what workers that died left undecided, confirms cancels nobody heard, fails
-    /// what is past its deadline. Any process may run it, any number at once.
+    /// Looks at every job that is due. Completes jobs whose last worker crashed, confirms unanswered cancels
+    /// and fails jobs past their deadline. Any process may run it, any number at once: each job is looked
+    /// at by one of them.
     ///
     /// # Errors
     /// [`Error::Store`] if the due jobs cannot be listed.
@@ -275,18 +312,23 @@ impl Tracker {
         let mut page = PageRequest::first(100);
         loop {
             let due = self.store.due(self.clock.now(), &page).await?;
-            for id in due.rows {
-                swept.looked_at += 1;
-                if let Err(error) = self.sweep_one(id, &mut swept).await {
-                    tracing::warn!(job = %id, %error, "the sweeper could not look at a job");
+            for damaged in due.damaged {
+                tracing::warn!(subject = damaged.subject, why = damaged.why, "what is due cannot be read");
+                swept.errors += 1;
+            }
+            for due in due.rows {
+                if let Err(error) = self.sweep_one(due, &mut swept).await {
+                    tracing::warn!(job = %due.id, %error, "the sweeper could not look at a job");
                     swept.errors += 1;
                 }
             }
             match due.next {
                 Some(next) => page.cursor = Some(next),
-                None => return Ok(swept),
+                None => break,
             }
         }
+        self.store.purge(self.clock.now()).await?;
+        Ok(swept)
     }
 
     /// The job as it is to be shown now; may be a moment old.
@@ -294,23 +336,40 @@ impl Tracker {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Store`].
     pub async fn snapshot(&self, id: JobId) -> Result<Snapshot, Error> {
-        self.snapshot_as(id, None).await
+        self.snapshot_as(id, None, None).await
     }
 
-    /// The job with everything that was acknowledged before the call. Decides it, should it be undecided at its last batch.
+    /// The job with everything that was acknowledged before the call. Decides it, should it be undecided
+    /// at its last batch.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Store`].
     pub async fn snapshot_now(&self, id: JobId) -> Result<Snapshot, Error> {
-        self.settle(id, None).await.map(|r| self.show(&r))
+        self.reconcile(id).await.map(|state| self.show(&state))
     }
 
-    /// The job's record: what was decided, without its batches' facts being up to date.
+    /// The job's record: what was decided, without its batches' facts; may be a moment old.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Store`].
     pub async fn job(&self, id: JobId) -> Result<Job, Error> {
-        self.read(id, Consistency::Eventual, None).await.map(|r| r.job)
+        self.head(id).await
+    }
+
+    /// Deletes a job with everything that belongs to it. Idempotent: a job that is not there is no error.
+    ///
+    /// # Errors
+    /// [`Error::Store`], and then the call can be repeated.
+    pub async fn erase(&self, id: JobId) -> Result<(), Error> {
+        Ok(self.store.erase(id).await?)
+    }
+
+    /// The jobs of all owners that are not over, in no order.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn list_open(&self, page: &PageRequest) -> Result<Page<Job>, Error> {
+        Ok(self.store.list_open(page).await?)
     }
 
     /// Snapshots from now on, until a terminal one: see [`OwnedJobs::watch`].
@@ -318,7 +377,7 @@ impl Tracker {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Store`].
     pub async fn watch(&self, id: JobId) -> Result<impl Stream<Item = Arc<Snapshot>> + Send + use<>, Error> {
-        self.watch_as(id, None).await
+        self.watch_as(id, None, None).await
     }
 
     /// What failed, by batch and item.
@@ -329,28 +388,43 @@ impl Tracker {
         Ok(self.store.errors(id, page).await?)
     }
 
-    /// The batches from `from` on that are not settled, at most `limit`.
+    /// The batches from `from` on that stand as `which`, in order, at most `limit`.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Store`].
-    pub async fn unsettled(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<BatchIndex>, Error> {
-        self.store.unsettled(id, from, limit).await.map_err(not_found)
+    pub async fn batches(
+        &self,
+        id: JobId,
+        which: BatchState,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<BatchIndex>, Error> {
+        Ok(self.store.batches(id, which, from, limit).await?)
     }
 
-    pub(crate) async fn snapshot_as(&self, id: JobId, owner: Option<&OwnerId>) -> Result<Snapshot, Error> {
-        let record = self.read(id, Consistency::Eventual, owner).await?;
-        Ok(self.show(&self.decided(record).await?))
-    }
-
-    /// The owner and the snapshot of a job, for feeds.
-    pub(crate) async fn view(&self, id: JobId) -> Result<Option<(OwnerId, Snapshot)>, Error> {
-        match self.store.read(id, Consistency::Eventual).await? {
-            Some(record) => {
-                let record = self.decided(record).await?;
-                Ok(Some((record.job.owner.clone(), self.show(&record))))
-            }
-            None => Ok(None),
+    /// The owner and the snapshot of a job that is not behind what a token stands for.
+    pub(crate) async fn view(
+        &self,
+        id: JobId,
+        owner: Option<&OwnerId>,
+        seen: Option<&Token>,
+    ) -> Result<(OwnerId, Snapshot), Error> {
+        let mut state = self.read(id, Consistency::Eventual, owner).await?;
+        if seen.is_some_and(|seen| !self.show(&state).covers(seen)) {
+            state = self.read(id, Consistency::Strong, owner).await?;
         }
+        let state = self.reconciled(state).await?;
+        let snapshot = self.show(&state);
+        Ok((state.job.owner, snapshot))
+    }
+
+    pub(crate) async fn snapshot_as(
+        &self,
+        id: JobId,
+        owner: Option<&OwnerId>,
+        seen: Option<&Token>,
+    ) -> Result<Snapshot, Error> {
+        self.view(id, owner, seen).await.map(|(_, snapshot)| snapshot)
     }
 
     async fn cancel_as(
@@ -360,51 +434,104 @@ impl Tracker {
         reason: Option<String>,
         owner: Option<&OwnerId>,
     ) -> Result<Cancelled, Error> {
-        let record = self.apply(id, &Command::Cancel(reason), by, owner).await?;
-        let cancelled = record.job.status == Status::Cancelled;
-        let snapshot = self.show(&record);
+        let state = self.apply(id, &Command::Cancel(reason), by, owner).await?;
+        let cancelled = state.job.status == Status::Cancelled;
+        let snapshot = self.show(&state);
         Ok(if cancelled { Cancelled::Now(snapshot) } else { Cancelled::Requested(snapshot) })
     }
 
-    async fn sweep_one(&self, id: JobId, swept: &mut Swept) -> Result<(), Error> {
-        let Some(before) = self.store.read(id, Consistency::Strong).await? else { return Ok(()) };
+    /// The job as a worker finds it that is about to work: started, and over if that was asked or is so.
+    async fn before_work(&self, job: Job, may_decide: bool) -> Result<Job, Error> {
+        let id = job.id;
+        let state = match job.status {
+            Status::Uploading | Status::Uploaded => {
+                match self.apply(id, &Command::Start(None), &Actor::WORKER, None).await {
+                    Err(Error::Rejected { rejection: Rejection::Contradiction { .. }, .. }) => {
+                        self.read(id, Consistency::Strong, None).await?
+                    }
+                    started => started?,
+                }
+            }
+            Status::Processing if job.cancel_requested.is_some() => {
+                match self.apply(id, &Command::ConfirmCancel, &Actor::WORKER, None).await {
+                    Err(Error::Rejected { rejection: Rejection::NoCancelRequest { .. }, .. }) => {
+                        self.read(id, Consistency::Strong, None).await?
+                    }
+                    confirmed => confirmed?,
+                }
+            }
+            Status::Processing if may_decide => self.reconcile(id).await?,
+            _ => return Ok(job),
+        };
+        Ok(state.job)
+    }
+
+    async fn sweep_one(&self, due: Due, swept: &mut Swept) -> Result<(), Error> {
+        let now = self.clock.now();
+        let leased = Due::new(due.id, clock::after(now, LEASE));
+        if !self.store.postpone(&due, leased.at).await? {
+            // Another sweeper looks at it, or it was decided about just now.
+            return Ok(());
+        }
+        swept.looked_at += 1;
+        let before = match self.read(due.id, Consistency::Strong, None).await {
+            Err(Error::NotFound(_)) => return Ok(()),
+            before => before?,
+        };
         if before.job.status.is_terminal() {
             return Ok(self.store.propagate(&before.job).await?);
         }
-        let after = self.apply(id, &Command::Expire, &Actor::SWEEPER, None).await?;
+        let after = self.apply(due.id, &Command::Expire, &Actor::SWEEPER, None).await?;
         match after.job.status {
             Status::Completed => swept.completed += 1,
             Status::Failed => swept.failed += 1,
             Status::Cancelled => swept.cancelled += 1,
-            Status::Uploading | Status::Uploaded | Status::Processing => {}
+            Status::Uploading | Status::Uploaded | Status::Processing => {
+                if after.job.revision == before.job.revision {
+                    self.store.postpone(&leased, after.job.next_look(now)).await?;
+                }
+            }
         }
         Ok(())
     }
 
     /// Decides the job if its facts do.
-    async fn settle(&self, id: JobId, culprit: Option<ItemError>) -> Result<Record, Error> {
-        self.apply(id, &Command::Settle(culprit), &Actor::WORKER, None).await
+    async fn reconcile(&self, id: JobId) -> Result<JobState, Error> {
+        self.apply(id, &Command::Reconcile, &Actor::WORKER, None).await
     }
 
-    /// The record itself, or the decided one if its facts decide it.
-    async fn decided(&self, record: Record) -> Result<Record, Error> {
-        let settle = Command::Settle(None);
-        match machine::decide(&record.job, &record.facts, &settle, &Actor::WORKER, self.clock.now()) {
-            Ok(Verdict::Next(_)) => self.settle(record.job.id, None).await,
-            _ => Ok(record),
+    /// The state itself, or the decided one if its facts decide it.
+    async fn reconciled(&self, state: JobState) -> Result<JobState, Error> {
+        let JobState { job, facts } = &state;
+        match machine::decide(job, facts, &Command::Reconcile, &Actor::WORKER, self.clock.now()) {
+            Ok(Verdict::AlreadyApplied) | Err(_) => Ok(state),
+            Ok(Verdict::Reconciled(_) | Verdict::Next(_)) => self.reconcile(job.id).await,
         }
     }
 
-    async fn read(
+    /// The job and its facts. Only a strongly consistent read can tell that there is none.
+    pub(crate) async fn read(
         &self,
         id: JobId,
         consistency: Consistency,
         owner: Option<&OwnerId>,
-    ) -> Result<Record, Error> {
-        let record = self.store.read(id, consistency).await?.ok_or(Error::NotFound(id))?;
+    ) -> Result<JobState, Error> {
+        let mut state = self.store.read(id, consistency).await?;
+        if state.is_none() && consistency == Consistency::Eventual {
+            state = self.store.read(id, Consistency::Strong).await?;
+        }
+        let state = state.ok_or(Error::NotFound(id))?;
         match owner {
-            Some(owner) if record.job.owner != *owner => Err(Error::NotFound(id)),
-            _ => Ok(record),
+            Some(owner) if state.job.owner != *owner => Err(Error::NotFound(id)),
+            _ => Ok(state),
+        }
+    }
+
+    /// The job's record. Only a strongly consistent read can tell that there is none.
+    pub(crate) async fn head(&self, id: JobId) -> Result<Job, Error> {
+        match self.store.job(id, Consistency::Eventual).await? {
+            Some(job) => Ok(job),
+            None => self.store.job(id, Consistency::Strong).await?.ok_or(Error::NotFound(id)),
         }
     }
 
@@ -415,60 +542,45 @@ impl Tracker {
         command: &Command,
         by: &Actor,
         owner: Option<&OwnerId>,
-    ) -> Result<Record, Error> {
-        let mut tries = 0;
+    ) -> Result<JobState, Error> {
+        let mut conflicts = 0;
         loop {
-            let Record { job, facts } = self.read(id, Consistency::Strong, owner).await?;
-            // Whatever the command is: what the facts have decided comes first, and the command is judged by that.
-            let settled = self.settled(&job, &facts, command, by).await?;
-            let is_answer = settled.is_none();
-            let next = match settled {
-                Some(next) => next,
-                None => match machine::decide(&job, &facts, command, by, self.clock.now()) {
-                    Ok(Verdict::Next(next)) => *next,
-                    Ok(Verdict::AlreadyApplied) => return Ok(Record { job, facts }),
-                    Err(rejection) => return Err(Error::Rejected { id, rejection }),
-                },
+            let JobState { job, facts } = self.read(id, Consistency::Strong, owner).await?;
+            let decided = machine::decide(&job, &facts, command, by, self.clock.now());
+            let (next, is_answer) = match decided.map_err(|rejection| Error::Rejected { id, rejection })? {
+                Verdict::AlreadyApplied => return Ok(JobState { job, facts }),
+                Verdict::Next(next) => (*next, true),
+                Verdict::Reconciled(next) => (self.with_culprit(*next).await, false),
             };
             match self.store.decide(&next).await {
                 Ok(()) => {
                     self.after_decision(&job, &next).await;
                     if is_answer {
-                        return Ok(Record { job: next, facts });
+                        return Ok(JobState { job: next, facts });
                     }
                 }
-                Err(StoreError::Conflict(_)) if tries < TRIES => {
-                    tries += 1;
-                    tokio::time::sleep(Duration::from_millis(u64::from(tries.min(8)) * 3)).await;
+                Err(StoreError::Conflict(_)) if conflicts < TRIES => {
+                    conflicts += 1;
+                    tokio::time::sleep(Duration::from_millis(u64::from(conflicts.min(8)) * 3)).await;
                 }
-                Err(error) => return Err(not_found(error)),
+                Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// The terminal record that the facts alone lead to, if they do; it names the error that did it.
-    async fn settled(
-        &self,
-        job: &Job,
-        facts: &Facts,
-        command: &Command,
-        by: &Actor,
-    ) -> Result<Option<Job>, Error> {
-        let decide = |settle: &Command| match machine::decide(job, facts, settle, by, self.clock.now()) {
-            Ok(Verdict::Next(next)) => Some(*next),
-            _ => None,
-        };
-        if let Command::Settle(Some(_)) = command {
-            return Ok(decide(command));
-        }
-        match decide(&Command::Settle(None)) {
-            Some(next) if next.status == Status::Failed => {
-                let culprit =
-                    self.store.errors(job.id, &PageRequest::first(1)).await?.rows.into_iter().next();
-                Ok(decide(&Command::Settle(culprit)))
+    /// The record of a job that failed by its facts, with the error that did it, where that can be read.
+    async fn with_culprit(&self, mut job: Job) -> Job {
+        if job.status == Status::Failed {
+            match self.store.errors(job.id, &PageRequest::first(1)).await {
+                Ok(page) => {
+                    if let Some(error) = page.rows.first() {
+                        machine::name_culprit(&mut job, error);
+                    }
+                }
+                Err(error) => tracing::warn!(job = %job.id, %error, "the error to name cannot be read"),
             }
-            next => Ok(next),
         }
+        job
     }
 
     async fn after_decision(&self, before: &Job, after: &Job) {
@@ -481,15 +593,11 @@ impl Tracker {
         }
     }
 
-    fn show(&self, record: &Record) -> Snapshot {
-        Snapshot::new(record, &self.noun, self.clock.now())
+    fn show(&self, state: &JobState) -> Snapshot {
+        Snapshot::new(state, &self.noun, self.clock.now())
     }
 }
 
-fn not_found(error: StoreError) -> Error {
-    match error {
-        StoreError::NotFound(id) => Error::NotFound(id),
-        StoreError::Rejected { id, rejection } => Error::Rejected { id, rejection },
-        other => Error::Store(other),
-    }
+fn out_of_range(id: JobId, batch: BatchIndex, total: u64) -> Error {
+    Error::Rejected { id, rejection: Rejection::BatchOutOfRange { batch, total } }
 }

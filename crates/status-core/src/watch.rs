@@ -2,14 +2,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use futures::Stream;
 use tokio::sync::watch;
 
-use crate::{Error, Health, JobId, OwnerId, Snapshot, Tracker};
+use crate::{Error, JobId, OwnerId, Snapshot, Token, Tracker};
 
 /// A feed reads the store at least this often, so that time alone (a stall, an estimate) shows too.
 const READ_AT_LEAST_EVERY: Duration = Duration::from_millis(800);
@@ -20,7 +20,10 @@ const AFTER_FAILURE: Duration = Duration::from_secs(2);
 
 /// The feeds of one process.
 #[derive(Debug, Default)]
-pub(crate) struct Feeds(Mutex<HashMap<JobId, Arc<watch::Sender<Option<Shown>>>>>);
+pub(crate) struct Feeds(Mutex<HashMap<JobId, Arc<Feed>>>);
+
+/// Where the watchers of one job hear of it.
+type Feed = watch::Sender<Option<Shown>>;
 
 /// What a feed has read last.
 #[derive(Clone, Debug)]
@@ -29,9 +32,45 @@ pub(crate) struct Shown {
     snapshot: Arc<Snapshot>,
 }
 
+impl Feeds {
+    fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Arc<Feed>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A feed that runs. However it ends, a panic of the store and the end of its runtime included, the next
+/// watcher starts another one.
+struct Running {
+    feeds: Arc<Feeds>,
+    id: JobId,
+    feed: Arc<Feed>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut feeds = self.feeds.lock();
+        if feeds.get(&self.id).is_some_and(|feed| Arc::ptr_eq(feed, &self.feed)) {
+            feeds.remove(&self.id);
+        }
+    }
+}
+
+impl Running {
+    /// Whether nobody watches any more; then nobody finds this feed from now on.
+    fn is_abandoned(&self) -> bool {
+        let mut feeds = self.feeds.lock();
+        let abandoned = self.feed.receiver_count() == 0;
+        if abandoned {
+            feeds.remove(&self.id);
+        }
+        abandoned
+    }
+}
+
 impl Tracker {
-    /// The job's snapshots from now on: the newest at once, then whenever something people can see has changed, the
-    /// version never going back; it ends after a terminal one. All watchers of a job share one read of the store.
+    /// The job's snapshots from now on: the newest at once, which is not older than `seen`, then whenever
+    /// something people can see has changed, never an older one; it ends after a terminal one. All
+    /// watchers of a job share one read of the store.
     ///
     /// # Errors
     /// [`Error::NotFound`], also if the job is not `owner`'s; [`Error::Store`].
@@ -39,6 +78,7 @@ impl Tracker {
         &self,
         id: JobId,
         owner: Option<&OwnerId>,
+        seen: Option<&Token>,
     ) -> Result<impl Stream<Item = Arc<Snapshot>> + Send + use<>, Error> {
         let mut feed = self.subscribe(id);
         let first = match feed.wait_for(Option::is_some).await {
@@ -47,66 +87,68 @@ impl Tracker {
         };
         feed.mark_unchanged();
         let first = match first {
-            Some(first) if owner.is_none_or(|owner| *owner == first.owner) => first.snapshot,
-            Some(_) => return Err(Error::NotFound(id)),
-            // The feed could not read the job. Whatever the reason is, a read of our own will tell.
-            None => Arc::new(self.snapshot_as(id, owner).await?),
+            Some(first) if owner.is_some_and(|owner| *owner != first.owner) => {
+                return Err(Error::NotFound(id));
+            }
+            Some(first) if seen.is_none_or(|seen| first.snapshot.covers(seen)) => first.snapshot,
+            // The feed could not read the job, or is behind. A read of our own tells which.
+            _ => Arc::new(self.snapshot_as(id, owner, seen).await?),
         };
         Ok(snapshots(feed, first, self.noun.clone()))
     }
 
     fn subscribe(&self, id: JobId) -> watch::Receiver<Option<Shown>> {
-        let mut feeds = self.feeds.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut feeds = self.feeds.lock();
         if let Some(feed) = feeds.get(&id) {
             return feed.subscribe();
         }
         let (feed, receiver) = watch::channel(None);
         let feed = Arc::new(feed);
         feeds.insert(id, feed.clone());
-        tokio::spawn(self.clone().feed(id, feed));
+        let running = Running { feeds: self.feeds.clone(), id, feed };
+        tokio::spawn(self.clone().feed(running));
         receiver
     }
 
-    async fn feed(self, id: JobId, feed: Arc<watch::Sender<Option<Shown>>>) {
+    async fn feed(self, running: Running) {
+        let Running { id, feed, .. } = &running;
         let mut last: Option<Arc<Snapshot>> = None;
         loop {
-            let wait = match self.view(id).await {
-                Ok(Some((owner, snapshot))) => {
-                    if last.as_ref().is_none_or(|last| differs(last, &snapshot)) {
+            let seen = last.as_ref().map(|last| last.token());
+            let wait = match self.view(*id, None, seen.as_ref()).await {
+                Ok((owner, snapshot)) => {
+                    if seen.is_none_or(|seen| snapshot.token() != seen) {
                         let snapshot = Arc::new(snapshot);
                         last = Some(snapshot.clone());
                         feed.send_replace(Some(Shown { owner, snapshot }));
                     }
                     READ_AT_LEAST_EVERY
                 }
-                // Gone, or never there: without a first value watchers ask for themselves.
-                Ok(None) => break,
-                Err(_) if last.is_none() => break,
+                // Gone, or never there. Without a first value watchers ask for themselves.
+                Err(Error::NotFound(_)) => return,
                 Err(error) => {
                     tracing::warn!(job = %id, %error, "reading a watched job failed; trying again");
                     AFTER_FAILURE
                 }
             };
-            let Some(snapshot) = &last else { break };
+            let Some(snapshot) = &last else { return };
             if snapshot.status.is_terminal() {
-                break;
+                return;
             }
             let version = snapshot.version;
             let pause = async {
-                tokio::join!(self.store.changed(id, version, wait), tokio::time::sleep(READ_AT_MOST_EVERY));
+                tokio::join!(self.store.changed(*id, version, wait), tokio::time::sleep(READ_AT_MOST_EVERY));
             };
             tokio::select! {
+                biased;
                 () = pause => {}
                 () = feed.closed() => {
-                    let mut feeds = self.feeds.0.lock().unwrap_or_else(PoisonError::into_inner);
-                    if feed.receiver_count() == 0 {
-                        feeds.remove(&id);
+                    if running.is_abandoned() {
                         return;
                     }
                 }
             }
         }
-        self.feeds.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 }
 
@@ -119,7 +161,7 @@ fn snapshots(
         let mut last = first;
         loop {
             let ended = last.status.is_terminal();
-            let version = last.version;
+            let seen = last.token();
             yield last.clone();
             if ended {
                 break;
@@ -129,7 +171,8 @@ fn snapshots(
                     return;
                 }
                 let shown = feed.borrow_and_update().as_ref().map(|shown| shown.snapshot.clone());
-                if let Some(snapshot) = shown.filter(|s| s.version >= version) {
+                // The first snapshot may be ahead of the feed.
+                if let Some(snapshot) = shown.filter(|s| s.covers(&seen) && s.token() != seen) {
                     break snapshot;
                 }
             };
@@ -139,12 +182,4 @@ fn snapshots(
             last = next;
         }
     }
-}
-
-/// Whether `new` is worth showing after `old`: not older, and different in what people see.
-fn differs(old: &Snapshot, new: &Snapshot) -> bool {
-    let seen = |s: &Snapshot| -> (u64, Health, Option<u64>, Option<String>) {
-        (s.version, s.health, s.progress.batches.running, s.estimate.as_ref().map(|e| e.text.clone()))
-    };
-    new.version >= old.version && seen(new) != seen(old)
 }

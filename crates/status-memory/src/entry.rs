@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use status_core::{
-    BatchIndex, BatchReport, Begun, Effect, Facts, ItemError, Job, Page, PageRequest, Record, Recorded,
-    Rejection, Settled, Status, StoreError, Timestamp,
+    BatchIndex, BatchReport, BatchState, Begun, Due, Effect, ErrorsPosition, Facts, ItemError, Job, JobState,
+    Page, PageRequest, Settled, StoreError, Timestamp, Written,
+    chunk::{self, Settlements},
 };
 use tokio::sync::watch;
 
@@ -12,28 +13,34 @@ use tokio::sync::watch;
 pub(crate) struct Entry {
     pub(crate) job: Job,
     pub(crate) changes: watch::Sender<u64>,
+    /// From when a sweeper should look; `None` once the end is propagated.
+    due: Option<Timestamp>,
     facts: Facts,
-    batches: Batches,
+    chunks: BTreeMap<u64, Settlements>,
     starts: HashMap<BatchIndex, Timestamp>,
-    errors: BTreeMap<(BatchIndex, Option<u64>, String), ItemError>,
+    errors: BTreeMap<BatchIndex, Vec<ItemError>>,
+    errors_kept: u64,
 }
 
 impl Entry {
     pub(crate) fn new(job: Job) -> Self {
-        let changes = watch::Sender::new(job.revision);
         Self {
+            changes: watch::Sender::new(job.revision),
+            due: Some(job.due_at()),
             job,
-            changes,
             facts: Facts::default(),
-            batches: Batches::default(),
+            chunks: BTreeMap::new(),
             starts: HashMap::new(),
             errors: BTreeMap::new(),
+            errors_kept: 0,
         }
     }
 
-    pub(crate) fn record(&self) -> Record {
-        let running = self.starts.values().copied().collect();
-        Record::new(self.job.clone(), Facts { running, ..self.facts.clone() })
+    pub(crate) fn state(&self) -> JobState {
+        let mut facts = self.facts_of_its_batches();
+        facts.running = self.starts.values().copied().collect();
+        facts.running.sort_unstable();
+        JobState::new(self.job.clone(), facts)
     }
 
     pub(crate) fn decide(&mut self, next: &Job) -> Result<(), StoreError> {
@@ -44,123 +51,125 @@ impl Entry {
             return Err(StoreError::Conflict(next.id));
         }
         self.job = next.clone();
+        self.due = Some(next.due_at());
         self.announce();
         Ok(())
     }
 
+    /// A terminal job is not due any more: there is nowhere else to carry its end.
+    pub(crate) fn propagate(&mut self) {
+        if self.job.status.is_terminal() {
+            self.due = None;
+        }
+    }
+
+    pub(crate) fn due(&self, now: Timestamp) -> Option<Due> {
+        self.due.filter(|at| *at <= now).map(|at| Due::new(self.job.id, at))
+    }
+
+    pub(crate) fn postpone(&mut self, due: &Due, until: Timestamp) -> bool {
+        let is_ours = self.due == Some(due.at);
+        if is_ours {
+            self.due = Some(until);
+        }
+        is_ours
+    }
+
     pub(crate) fn begin(&mut self, batches: &[BatchIndex], at: Timestamp) -> Begun {
-        let settled: Vec<_> = batches.iter().map(|batch| self.batches.get(*batch)).collect();
-        let job = &self.job;
-        if job.policy.track_starts && job.status == Status::Processing && job.cancel_requested.is_none() {
-            let open = batches
+        let settled: Vec<_> = batches.iter().map(|batch| (*batch, self.settled(*batch))).collect();
+        if self.job.notes_starts() {
+            let open = settled
                 .iter()
-                .zip(&settled)
-                .filter(|(b, s)| **s != Some(Settled::Completed) && self.has(**b));
+                .filter(|(batch, settled)| *settled != Some(Settled::Completed) && self.has(*batch));
             let open: Vec<_> = open.map(|(batch, _)| (*batch, at)).collect();
             self.starts.extend(open);
         }
-        Begun { job: self.job.clone(), settled, may_be_settled: self.may_be_settled() }
+        Begun::new(self.job.clone(), settled, self.may_decide())
     }
 
-    pub(crate) fn record_all(
-        &mut self,
-        reports: &[BatchReport],
-        at: Timestamp,
-    ) -> Result<Recorded, StoreError> {
-        if let Some(report) = reports.iter().find(|report| !self.has(report.batch)) {
-            let (batch, total) = (report.batch, self.job.total().unwrap_or(0));
-            return Err(StoreError::Rejected {
-                id: self.job.id,
-                rejection: Rejection::BatchOutOfRange { batch, total },
-            });
-        }
-        let late = Some(self.job.status).filter(|status| status.is_terminal());
-        let effects = reports.iter().map(|report| self.record_one(report, at)).collect();
+    pub(crate) fn report(&mut self, reports: &[BatchReport], at: Timestamp) -> Written {
+        let effects = reports.iter().map(|report| (report.batch(), self.report_one(report, at))).collect();
         self.announce();
-        Ok(Recorded { effects, may_be_settled: self.may_be_settled(), late })
+        Written::new(effects, self.may_decide(), Some(self.job.status))
     }
 
     pub(crate) fn errors(&self, page: &PageRequest) -> Result<Page<ItemError>, StoreError> {
-        let skip = page
-            .cursor
-            .as_deref()
-            .map_or(Ok(0), str::parse::<usize>)
-            .map_err(|_| StoreError::InvalidCursor)?;
-        let rows: Vec<_> = self.errors.values().skip(skip).take(page.limit).cloned().collect();
-        let next = skip.saturating_add(rows.len());
-        Ok(Page { next: (next < self.errors.len()).then(|| next.to_string()), rows })
+        let from: ErrorsPosition = page.position()?.unwrap_or_default();
+        let first = BatchIndex::new(from.batch).map_err(|_| StoreError::InvalidCursor)?;
+        let mut rows = Vec::new();
+        for (batch, errors) in self.errors.range(first..) {
+            let skip = if *batch == first { from.place } else { 0 };
+            for (place, error) in errors.iter().enumerate().skip(skip) {
+                if rows.len() == page.limit {
+                    let listed = from.listed + rows.len() as u64;
+                    let next = ErrorsPosition { batch: batch.get(), place, listed };
+                    return Ok(Page::new(rows, Some(next.to_string())));
+                }
+                rows.push(error.clone());
+            }
+        }
+        Ok(Page::new(rows, None))
     }
 
-    pub(crate) fn unsettled(&self, from: u64, limit: usize) -> Vec<BatchIndex> {
-        let end = self.job.total().or(self.facts.highest.map(BatchIndex::get)).unwrap_or(0);
-        let open = (from..end)
-            .filter_map(|i| BatchIndex::new(i).ok())
-            .filter(|batch| self.batches.get(*batch).is_none());
-        open.take(limit).collect()
+    pub(crate) fn batches(&self, which: BatchState, from: u64, limit: usize) -> Vec<BatchIndex> {
+        let seen = self.facts.highest.map_or(0, |highest| highest.get() + 1);
+        let batches = (from..self.job.total().unwrap_or(seen)).filter_map(|i| BatchIndex::new(i).ok());
+        batches.filter(|batch| which.holds(self.settled(*batch))).take(limit).collect()
     }
 
-    fn record_one(&mut self, report: &BatchReport, at: Timestamp) -> Effect {
-        let effect = report.effect(self.batches.get(report.batch));
-        if effect == Effect::Duplicate {
+    fn report_one(&mut self, report: &BatchReport, at: Timestamp) -> Effect {
+        let batch = report.batch();
+        if !self.has(batch) {
+            return Effect::OutOfRange;
+        }
+        let effect = report.effect(self.settled(batch));
+        if !effect.is_change() {
             return effect;
         }
-        self.batches.set(report.batch, report.settles_as());
-        self.starts.remove(&report.batch);
+        let chunk = self.chunks.entry(chunk::number_of(batch)).or_default();
+        chunk.set(chunk::place_of(batch), report.settles_as());
+        self.starts.remove(&batch);
         self.facts.add(self.job.id, report, effect, at);
-        if effect == Effect::Corrected {
-            self.errors.retain(|(batch, ..), _| *batch != report.batch);
-        }
-        for error in &report.errors {
-            if u64::try_from(self.errors.len()).is_ok_and(|kept| kept >= self.job.policy.max_errors) {
-                break;
-            }
-            self.errors.insert((error.batch, error.item, error.code.clone()), error.clone());
+        // What a batch failed with is replaced by what it completed with.
+        let replaced = self.errors.remove(&batch).map_or(0, |errors| errors.len() as u64);
+        self.errors_kept -= replaced;
+        let room = self.job.policy.max_errors.saturating_sub(self.errors_kept);
+        let mut errors = report.errors().to_vec();
+        errors.sort_by(|a, b| (a.item, &a.code).cmp(&(b.item, &b.code)));
+        errors.truncate(usize::try_from(room).unwrap_or(usize::MAX));
+        if !errors.is_empty() {
+            self.errors_kept += errors.len() as u64;
+            self.errors.insert(batch, errors);
         }
         effect
+    }
+
+    fn settled(&self, batch: BatchIndex) -> Option<Settled> {
+        self.chunks.get(&chunk::number_of(batch))?.get(chunk::place_of(batch))
     }
 
     fn has(&self, batch: BatchIndex) -> bool {
         self.job.total().is_none_or(|total| batch.get() < total)
     }
 
-    /// Whether the facts may decide the job.
-    fn may_be_settled(&self) -> bool {
-        let counts = &self.facts.counts;
-        let all = self.job.total().is_some_and(|total| counts.settled() >= total);
-        self.job.status == Status::Processing && (all || counts.failed > 0)
+    /// The facts, those of batches past the total set aside.
+    fn facts_of_its_batches(&self) -> Facts {
+        let mut facts = self.facts.clone();
+        let total = self.job.total().filter(|total| facts.highest.is_some_and(|h| h.get() >= *total));
+        if let Some(total) = total {
+            for (number, chunk) in self.chunks.range(total / chunk::SIZE..) {
+                let (_, stray) = chunk.split_at(chunk::size_of(*number, total));
+                facts.set_aside(stray.completed, stray.failed);
+            }
+        }
+        facts
+    }
+
+    fn may_decide(&self) -> bool {
+        self.job.is_decided_by(&self.facts_of_its_batches().counts)
     }
 
     fn announce(&self) {
-        self.changes.send_replace(self.job.revision + self.facts.counts.version());
-    }
-}
-
-/// Two bits a batch, in pages of 64, so that a high index costs no more than a low one.
-#[derive(Debug, Default)]
-struct Batches(HashMap<u64, (u64, u64)>);
-
-impl Batches {
-    fn get(&self, batch: BatchIndex) -> Option<Settled> {
-        let (completed, failed) = self.0.get(&(batch.get() / 64))?;
-        let bit = 1 << (batch.get() % 64);
-        if completed & bit != 0 {
-            Some(Settled::Completed)
-        } else if failed & bit != 0 {
-            Some(Settled::Failed)
-        } else {
-            None
-        }
-    }
-
-    fn set(&mut self, batch: BatchIndex, settled: Settled) {
-        let (completed, failed) = self.0.entry(batch.get() / 64).or_default();
-        let bit = 1 << (batch.get() % 64);
-        match settled {
-            Settled::Completed => {
-                *completed |= bit;
-                *failed &= !bit;
-            }
-            Settled::Failed => *failed |= bit,
-        }
+        self.changes.send_replace(self.job.revision + self.facts.version());
     }
 }

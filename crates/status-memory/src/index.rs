@@ -1,6 +1,6 @@
 //! What is found by something else than its id: an owner's jobs, idempotency keys, what may be forgotten.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use status_core::{Job, JobId, OwnerId, StoreError, Timestamp};
 
@@ -8,15 +8,25 @@ use status_core::{Job, JobId, OwnerId, StoreError, Timestamp};
 pub(crate) struct Index {
     capacity: usize,
     owners: HashMap<OwnerId, BTreeSet<JobId>>,
-    jobs: HashMap<JobId, (OwnerId, Option<String>)>,
+    jobs: HashMap<JobId, Known>,
     keys: HashMap<(OwnerId, String), JobId>,
-    terminal: BTreeMap<(Timestamp, JobId), ()>,
+    /// All jobs by when they expire.
+    expiring: BTreeSet<(Timestamp, JobId)>,
+    /// Those that are over: what may be forgotten to make room.
+    terminal: BTreeSet<(Timestamp, JobId)>,
+}
+
+#[derive(Debug)]
+struct Known {
+    owner: OwnerId,
+    key: Option<String>,
+    expires: Timestamp,
 }
 
 impl Index {
     pub(crate) fn new(capacity: usize) -> Self {
-        let (owners, jobs, keys, terminal) = Default::default();
-        Self { capacity, owners, jobs, keys, terminal }
+        let (owners, jobs, keys, expiring, terminal) = Default::default();
+        Self { capacity, owners, jobs, keys, expiring, terminal }
     }
 
     /// Enters `job`, or names the job that has its key; with it the jobs that were forgotten to make room.
@@ -26,8 +36,11 @@ impl Index {
         if let Some(id) = key.as_ref().and_then(|key| self.keys.get(key)) {
             return (Ok(*id), forgotten);
         }
-        if self.jobs.len() >= self.capacity && !self.jobs.contains_key(&job.id) {
-            let Some(((_, oldest), ())) = self.terminal.pop_first() else {
+        if self.jobs.contains_key(&job.id) {
+            return (Ok(job.id), forgotten);
+        }
+        if self.jobs.len() >= self.capacity {
+            let Some((_, oldest)) = self.terminal.pop_first() else {
                 return (Err(StoreError::Full(self.jobs.len())), forgotten);
             };
             self.remove(oldest);
@@ -36,15 +49,20 @@ impl Index {
         if let Some(key) = key {
             self.keys.insert(key, job.id);
         }
-        self.owners.entry(job.owner.clone()).or_default().insert(job.id);
-        self.jobs.insert(job.id, (job.owner.clone(), job.idempotency_key.clone()));
+        let (owner, key, expires) = (job.owner.clone(), job.idempotency_key.clone(), job.expires_at());
+        self.owners.entry(owner.clone()).or_default().insert(job.id);
+        self.jobs.insert(job.id, Known { owner, key, expires });
+        self.expiring.insert((expires, job.id));
         (Ok(job.id), forgotten)
     }
 
-    /// Notes that `id` is terminal and may be forgotten from `at` on.
-    pub(crate) fn expires(&mut self, id: JobId, at: Timestamp) {
-        if self.jobs.contains_key(&id) {
-            self.terminal.insert((at, id), ());
+    /// Notes that a job is over: when it expires, and that it may be forgotten to make room.
+    pub(crate) fn is_over(&mut self, job: &Job) {
+        if let Some(known) = self.jobs.get_mut(&job.id) {
+            self.expiring.remove(&(known.expires, job.id));
+            known.expires = job.expires_at();
+            self.expiring.insert((known.expires, job.id));
+            self.terminal.insert((known.expires, job.id));
         }
     }
 
@@ -57,19 +75,19 @@ impl Index {
         }
     }
 
-    fn forget_expired(&mut self, now: Timestamp) -> Vec<JobId> {
+    pub(crate) fn forget_expired(&mut self, now: Timestamp) -> Vec<JobId> {
         let mut forgotten = Vec::new();
-        while let Some(first) = self.terminal.first_entry().filter(|e| e.key().0 <= now) {
-            let (_, id) = *first.key();
-            first.remove();
+        while let Some((_, id)) = self.expiring.first().copied().filter(|(at, _)| *at <= now) {
             self.remove(id);
             forgotten.push(id);
         }
         forgotten
     }
 
-    fn remove(&mut self, id: JobId) {
-        let Some((owner, key)) = self.jobs.remove(&id) else { return };
+    pub(crate) fn remove(&mut self, id: JobId) {
+        let Some(Known { owner, key, expires }) = self.jobs.remove(&id) else { return };
+        self.expiring.remove(&(expires, id));
+        self.terminal.remove(&(expires, id));
         if let Some(jobs) = self.owners.get_mut(&owner) {
             jobs.remove(&id);
             if jobs.is_empty() {

@@ -24,8 +24,8 @@ use std::{
 
 use async_trait::async_trait;
 use status_core::{
-    BatchIndex, BatchReport, Begun, Clock, Consistency, Created, ItemError, Job, JobId, OwnerId, Page,
-    PageRequest, Record, Recorded, Status, StatusStore, StoreError, SystemClock, Timestamp,
+    BatchIndex, BatchReport, BatchState, Begun, Clock, Consistency, Created, Due, ItemError, Job, JobId,
+    JobState, OwnerId, Page, PageRequest, Status, StatusStore, StoreError, SystemClock, Timestamp, Written,
 };
 
 use crate::{entry::Entry, index::Index};
@@ -72,10 +72,7 @@ impl MemoryStore {
     fn with<T>(&self, id: JobId, f: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         let mut shard = self.shard(id);
         let entry = shard.get_mut(&id)?;
-        if entry.job.expires_at().is_some_and(|at| at <= self.clock.now()) {
-            return None;
-        }
-        Some(f(entry))
+        (entry.job.expires_at() > self.clock.now()).then(|| f(entry))
     }
 
     fn forget(&self, jobs: Vec<JobId>) {
@@ -89,7 +86,13 @@ impl MemoryStore {
 impl StatusStore for MemoryStore {
     async fn create(&self, job: &Job) -> Result<Created, StoreError> {
         // The entry first, the index second: whoever finds the job by the index finds the entry too.
-        self.shard(job.id).entry(job.id).or_insert_with(|| Entry::new(job.clone()));
+        let known = {
+            let mut shard = self.shard(job.id);
+            shard.entry(job.id).or_insert_with(|| Entry::new(job.clone())).job.clone()
+        };
+        if !known.is_same_request(job) {
+            return Ok(Created::Existing(Box::new(known)));
+        }
         let (admitted, forgotten) = self.index().admit(job, self.clock.now());
         self.forget(forgotten);
         match admitted {
@@ -106,19 +109,24 @@ impl StatusStore for MemoryStore {
         }
     }
 
-    async fn read(&self, id: JobId, _: Consistency) -> Result<Option<Record>, StoreError> {
-        Ok(self.with(id, |entry| entry.record()))
+    async fn job(&self, id: JobId, _: Consistency) -> Result<Option<Job>, StoreError> {
+        Ok(self.with(id, |entry| entry.job.clone()))
+    }
+
+    async fn read(&self, id: JobId, _: Consistency) -> Result<Option<JobState>, StoreError> {
+        Ok(self.with(id, |entry| entry.state()))
     }
 
     async fn decide(&self, next: &Job) -> Result<(), StoreError> {
-        let decided = self.with(next.id, |entry| entry.decide(next)).ok_or(StoreError::NotFound(next.id))?;
-        if let Some(at) = next.expires_at().filter(|_| decided.is_ok()) {
-            self.index().expires(next.id, at);
+        self.with(next.id, |entry| entry.decide(next)).ok_or(StoreError::NotFound(next.id))??;
+        if next.status.is_terminal() {
+            self.index().is_over(next);
         }
-        decided
+        Ok(())
     }
 
-    async fn propagate(&self, _: &Job) -> Result<(), StoreError> {
+    async fn propagate(&self, job: &Job) -> Result<(), StoreError> {
+        self.with(job.id, Entry::propagate);
         Ok(())
     }
 
@@ -131,21 +139,22 @@ impl StatusStore for MemoryStore {
         Ok(self.with(id, |entry| entry.begin(batches, at)))
     }
 
-    async fn record(
-        &self,
-        id: JobId,
-        reports: &[BatchReport],
-        at: Timestamp,
-    ) -> Result<Recorded, StoreError> {
-        self.with(id, |entry| entry.record_all(reports, at)).ok_or(StoreError::NotFound(id))?
+    async fn report(&self, id: JobId, reports: &[BatchReport], at: Timestamp) -> Result<Written, StoreError> {
+        self.with(id, |entry| entry.report(reports, at)).ok_or(StoreError::NotFound(id))
     }
 
     async fn errors(&self, id: JobId, page: &PageRequest) -> Result<Page<ItemError>, StoreError> {
-        self.with(id, |entry| entry.errors(page)).unwrap_or(Ok(Page { rows: Vec::new(), next: None }))
+        self.with(id, |entry| entry.errors(page)).unwrap_or_else(|| Ok(Page::new(Vec::new(), None)))
     }
 
-    async fn unsettled(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<BatchIndex>, StoreError> {
-        self.with(id, |entry| entry.unsettled(from, limit)).ok_or(StoreError::NotFound(id))
+    async fn batches(
+        &self,
+        id: JobId,
+        which: BatchState,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<BatchIndex>, StoreError> {
+        self.with(id, |entry| entry.batches(which, from, limit)).ok_or(StoreError::NotFound(id))
     }
 
     async fn list(
@@ -154,9 +163,7 @@ impl StatusStore for MemoryStore {
         status: Option<Status>,
         page: &PageRequest,
     ) -> Result<Page<Job>, StoreError> {
-        let after =
-            page.cursor.as_deref().map(str::parse).transpose().map_err(|_| StoreError::InvalidCursor)?;
-        let ids = self.index().of_owner(owner, after);
+        let ids = self.index().of_owner(owner, page.position()?);
         let mut rows = Vec::new();
         for id in ids {
             let job = self.with(id, |entry| entry.job.clone());
@@ -164,26 +171,44 @@ impl StatusStore for MemoryStore {
                 continue;
             };
             if rows.len() == page.limit {
-                return Ok(Page { next: rows.last().map(|job: &Job| job.id.to_string()), rows });
+                let next = rows.last().map(|job: &Job| job.id.to_string());
+                return Ok(Page::new(rows, next));
             }
             rows.push(job);
         }
-        Ok(Page { rows, next: None })
+        Ok(Page::new(rows, None))
     }
 
-    async fn due(&self, now: Timestamp, page: &PageRequest) -> Result<Page<JobId>, StoreError> {
-        let after: Option<JobId> =
-            page.cursor.as_deref().map(str::parse).transpose().map_err(|_| StoreError::InvalidCursor)?;
+    async fn due(&self, now: Timestamp, page: &PageRequest) -> Result<Page<Due>, StoreError> {
+        let after: Option<JobId> = page.position()?;
         let mut rows = Vec::new();
         for shard in &self.shards {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            let due = shard.values().filter(|e| e.job.due_at().is_some_and(|at| at <= now)).map(|e| e.job.id);
-            rows.extend(due.filter(|id| after.is_none_or(|after| *id > after)));
+            let due = shard.values().filter_map(|entry| entry.due(now));
+            rows.extend(due.filter(|due| after.is_none_or(|after| due.id > after)));
         }
-        rows.sort_unstable();
+        rows.sort_unstable_by_key(|due| due.id);
         let more = rows.len() > page.limit;
         rows.truncate(page.limit);
-        Ok(Page { next: rows.last().filter(|_| more).map(JobId::to_string), rows })
+        let next = rows.last().filter(|_| more).map(|due| due.id.to_string());
+        Ok(Page::new(rows, next))
+    }
+
+    async fn postpone(&self, due: &Due, until: Timestamp) -> Result<bool, StoreError> {
+        Ok(self.with(due.id, |entry| entry.postpone(due, until)).unwrap_or(false))
+    }
+
+    async fn erase(&self, id: JobId) -> Result<(), StoreError> {
+        self.index().remove(id);
+        self.forget(vec![id]);
+        Ok(())
+    }
+
+    async fn purge(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let forgotten = self.index().forget_expired(now);
+        let count = forgotten.len() as u64;
+        self.forget(forgotten);
+        Ok(count)
     }
 
     async fn changed(&self, id: JobId, version: u64, at_most: Duration) {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use futures::{Stream, future::try_join_all};
 
-use super::{Cancelled, NewJob, Tracker};
+use super::{Cancelled, Tracker};
 use crate::{
-    Actor, Command, Consistency, Created, Error, Facts, HistoryEntry, ItemError, Job, JobId, OwnerId, Page,
-    PageRequest, Record, Snapshot, Status, text,
+    Actor, Command, Consistency, Created, Damaged, Error, Facts, HistoryEntry, ItemError, Job, JobId,
+    JobState, NewJob, OwnerId, Page, PageRequest, Snapshot, Status, StoreError, Token,
 };
 
 /// The jobs of one owner, and what an owner may do to them. A job of somebody else is [`Error::NotFound`].
@@ -18,21 +18,19 @@ pub struct OwnedJobs {
 }
 
 impl OwnedJobs {
-    /// Creates a job in `Uploading`. With an idempotency key, the same request again gives the same job.
+    /// Creates a job: in `Uploading` if it starts with a file, else in `Uploaded`. With an idempotency key,
+    /// the same request again gives the same job.
     ///
     /// # Errors
-    /// [`Error::KeyReused`] for another file under a key that was used; [`Error::InvalidText`] for a key of more than 255
-    /// bytes.
+    /// [`Error::KeyReused`] for another job under a key that was used; [`Error::InvalidText`] for a text
+    /// that is empty or too long.
     pub async fn create(&self, new: NewJob) -> Result<Snapshot, Error> {
         let tracker = &self.tracker;
-        let policy = new.policy.unwrap_or_else(|| tracker.policy.clone());
-        let id = JobId::new(tracker.clock.now());
-        let mut job = Job::new(id, self.owner.clone(), new.file, policy, Actor::OWNER);
-        job.idempotency_key =
-            new.idempotency_key.map(|k| text::checked("Idempotency-Key", k, 255)).transpose()?;
+        let id = (tracker.ids.0)(tracker.clock.now());
+        let job = new.into_job(id, self.owner.clone(), &tracker.policy, Actor::OWNER)?;
         match tracker.store.create(&job).await? {
-            Created::New => Ok(tracker.show(&Record::new(job, Facts::default()))),
-            Created::Existing(existing) if existing.file != job.file => Err(Error::KeyReused),
+            Created::New => Ok(tracker.show(&JobState::new(job, Facts::default()))),
+            Created::Existing(existing) if !existing.is_same_request(&job) => Err(Error::KeyReused),
             Created::Existing(existing) => self.snapshot(existing.id).await,
         }
     }
@@ -66,19 +64,43 @@ impl OwnedJobs {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Store`].
     pub async fn snapshot(&self, id: JobId) -> Result<Snapshot, Error> {
-        self.tracker.snapshot_as(id, Some(&self.owner)).await
+        self.tracker.snapshot_as(id, Some(&self.owner), None).await
     }
 
-    /// Snapshots from now on: the newest at once, then whenever something people can see has changed, the version never
-    /// going back; ends after a terminal one. One read of the store serves all watchers of a job in a process.
+    /// The job as it is to be shown to somebody who has seen the state that `seen` stands for: never an
+    /// older one.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Store`].
+    pub async fn snapshot_after(&self, id: JobId, seen: &Token) -> Result<Snapshot, Error> {
+        self.tracker.snapshot_as(id, Some(&self.owner), Some(seen)).await
+    }
+
+    /// Snapshots from now on: the newest at once, then whenever something people can see has changed,
+    /// never an older one; ends after a terminal one. One read of the store serves all watchers of a job
+    /// in a process.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Store`].
     pub async fn watch(&self, id: JobId) -> Result<impl Stream<Item = Arc<Snapshot>> + Send + use<>, Error> {
-        self.tracker.watch_as(id, Some(&self.owner)).await
+        self.tracker.watch_as(id, Some(&self.owner), None).await
     }
 
-    /// The owner's jobs, newest first.
+    /// [`watch`](Self::watch) for somebody who has seen the state that `seen` stands for: the first
+    /// snapshot is not an older one.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Store`].
+    pub async fn watch_after(
+        &self,
+        id: JobId,
+        seen: Option<&Token>,
+    ) -> Result<impl Stream<Item = Arc<Snapshot>> + Send + use<>, Error> {
+        self.tracker.watch_as(id, Some(&self.owner), seen).await
+    }
+
+    /// The owner's jobs, newest first. One that cannot be read hides no other: see [`Page::damaged`].
+    /// With a status, a page may hold fewer jobs than its limit and still name a next one.
     ///
     /// # Errors
     /// [`Error::Store`].
@@ -88,11 +110,33 @@ impl OwnedJobs {
         // Terminal jobs carry their counters; those of the few that run are read.
         let shown = jobs.rows.into_iter().map(|job| async move {
             let running = job.status == Status::Processing;
-            let read = if running { tracker.store.read(job.id, Consistency::Eventual).await? } else { None };
-            let record = read.unwrap_or_else(|| Record::new(job, Facts::default()));
-            Ok::<_, Error>(tracker.show(&record))
+            let read =
+                if running { tracker.store.read(job.id, Consistency::Eventual).await } else { Ok(None) };
+            match read {
+                Ok(state) => {
+                    let state = state.unwrap_or_else(|| JobState::new(job, Facts::default()));
+                    Ok(Ok(tracker.show(&state)))
+                }
+                Err(StoreError::Corrupt { subject, why }) => Ok(Err(Damaged { subject, why })),
+                Err(error) => Err(error),
+            }
         });
-        Ok(Page { rows: try_join_all(shown).await?, next: jobs.next })
+        let mut listed = Page { rows: Vec::new(), next: jobs.next, damaged: jobs.damaged };
+        for shown in try_join_all(shown).await? {
+            match shown {
+                Ok(snapshot) => listed.rows.push(snapshot),
+                Err(damaged) => listed.damaged.push(damaged),
+            }
+        }
+        Ok(listed)
+    }
+
+    /// How many jobs of the owner are not over; counting ends at `at_most`.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn count_open(&self, at_most: usize) -> Result<usize, Error> {
+        Ok(self.tracker.store.count_open(&self.owner, at_most).await?)
     }
 
     /// Every decision about the job, oldest first.
@@ -100,7 +144,7 @@ impl OwnedJobs {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Store`].
     pub async fn history(&self, id: JobId) -> Result<Vec<HistoryEntry>, Error> {
-        Ok(self.tracker.read(id, Consistency::Eventual, Some(&self.owner)).await?.job.history)
+        Ok(self.owned(id).await?.history)
     }
 
     /// What failed, by batch and item.
@@ -108,8 +152,13 @@ impl OwnedJobs {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Store`].
     pub async fn errors(&self, id: JobId, page: &PageRequest) -> Result<Page<ItemError>, Error> {
-        self.tracker.read(id, Consistency::Eventual, Some(&self.owner)).await?;
+        self.owned(id).await?;
         self.tracker.errors(id, page).await
+    }
+
+    async fn owned(&self, id: JobId) -> Result<Job, Error> {
+        let job = self.tracker.head(id).await?;
+        if job.owner == self.owner { Ok(job) } else { Err(Error::NotFound(id)) }
     }
 
     async fn apply(&self, id: JobId, command: &Command) -> Result<Snapshot, Error> {
