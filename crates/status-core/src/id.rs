@@ -6,7 +6,7 @@ use std::{borrow::Cow, fmt, str::FromStr};
 use data_encoding::BASE32_DNSSEC;
 use serde::{Deserialize, Serialize, de};
 
-use crate::{Timestamp, text};
+use crate::{Policy, Timestamp, clock, text};
 
 /// A job's identity: the millisecond it was created, then 128 random bits.
 ///
@@ -49,6 +49,13 @@ impl JobId {
         ms[2..].copy_from_slice(&self.0[..6]);
         // 48 bits of milliseconds reach the year 10889; what Timestamp cannot hold was refused when parsing.
         Timestamp::from_millisecond(i64::from_be_bytes(ms)).unwrap_or(Timestamp::MAX)
+    }
+
+    /// The last moment at which a job with this id can end, whatever its policy says: what is written for
+    /// it by somebody who has not read the job expires then.
+    pub fn latest_end(&self) -> Timestamp {
+        let longest = Policy::MAX_DEADLINE.saturating_add(Policy::SWEPT_WITHIN);
+        clock::after(self.created_at(), longest)
     }
 
     /// Milliseconds from the job's creation to `at`; zero when a clock runs behind.

@@ -425,13 +425,10 @@ impl Job {
     /// The moment from which everything about the job may be forgotten: its retention counts from the
     /// terminal decision. Until then it counts from the last moment at which the job can end.
     pub fn expires_at(&self) -> Timestamp {
-        let ends = self.finished_at.unwrap_or_else(|| clock::after(self.overdue_at(), SWEPT_WITHIN));
+        let ends = self.finished_at.unwrap_or_else(|| clock::after(self.overdue_at(), Policy::SWEPT_WITHIN));
         clock::after(ends, self.policy.retention)
     }
 }
-
-/// How long after its deadline a job is surely failed, if sweepers run at all.
-const SWEPT_WITHIN: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
 
 #[cfg(test)]
 mod tests {

@@ -42,6 +42,8 @@ impl Policy {
     /// The longest [`deadline`](Policy::deadline): what a store writes for a running job may expire after
     /// that. 366 days.
     pub const MAX_DEADLINE: Duration = Duration::from_secs(366 * 24 * 3_600);
+    /// How long after its deadline a job is surely over, if sweepers run at all. 30 days.
+    pub const SWEPT_WITHIN: Duration = Duration::from_secs(30 * 24 * 3_600);
     /// The longest [`retention`](Policy::retention): ten years.
     pub const MAX_RETENTION: Duration = Duration::from_secs(3_653 * 24 * 3_600);
 

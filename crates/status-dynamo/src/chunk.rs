@@ -1,9 +1,17 @@
 //! A chunk: 256 batches of a job as one item, read.
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use status_core::{BatchIndex, Facts, JobId, Settled, Status, StoreError, Sum, Timestamp, clock};
+use status_core::{
+    BatchIndex, Facts, JobId, Settled, Status, StoreError, Sum, Timestamp,
+    chunk::{self, Places, Settlements},
+    clock,
+};
 
 use crate::layout::{self, CHUNK, Item, attribute};
+
+/// Places in one of the numbers whose bits say which batches' errors are listed: DynamoDB's numbers have
+/// 38 digits, and 3 · 86 bits are enough for a chunk.
+pub(crate) const PLACES_IN_NUMBER: u64 = 86;
 
 /// What is known of 256 batches.
 #[derive(Debug)]
@@ -16,11 +24,14 @@ pub(crate) struct Chunk {
     pub(crate) compacted: bool,
     /// The status of the job, if it is terminal and the chunk has been told.
     pub(crate) over: Option<Status>,
-    settled: Bits,
-    failed: Bits,
+    /// How many errors were kept for its batches.
+    pub(crate) errors: u64,
+    settlements: Settlements,
+    listed: Places,
 }
 
 impl Chunk {
+    /// Reads a chunk. What a batch past its end did to it is set aside by [`Chunk::facts_of`].
     pub(crate) fn decode(id: JobId, item: &Item) -> Result<Self, StoreError> {
         let sk = attribute::text(item, layout::SK).unwrap_or_default();
         let corrupt =
@@ -31,23 +42,24 @@ impl Chunk {
             .ok_or_else(|| corrupt("it is neither a head nor a chunk"))?;
         match attribute::number::<u64>(item, "sv") {
             Some(layout::SCHEMA) => {}
-            Some(_) => return Err(corrupt("it was written by a newer version; update this program")),
+            Some(_) => return Err(corrupt(layout::NEWER)),
             None => return Err(corrupt("it has no layout version (sv)")),
         }
         let count = |name: &str| match item.get(name) {
             None => Ok(0),
             Some(value) => {
-                let count =
-                    value.as_n().ok().and_then(|n| attribute::whole(n)).and_then(|n| u64::try_from(n).ok());
+                // Reports of one batch that disagree about its items may leave a sum below zero.
+                let count = value.as_n().ok().and_then(|n| attribute::whole(n));
+                let count = count.and_then(|n| u64::try_from(n.max(0)).ok());
                 count.ok_or_else(|| corrupt(&format!("{name} is no count")))
             }
         };
-        let failed = Bits::decode(item.get("f")).ok_or_else(|| corrupt("f is no set of batches"))?;
+        let failed = places(item.get("f")).ok_or_else(|| corrupt("f is no set of batches"))?;
         let compacted = item.contains_key("z");
         let settled = if compacted {
-            Bits::first(count("z")?)
+            Places::first(count("z")?)
         } else {
-            Bits::decode(item.get("c")).ok_or_else(|| corrupt("c is no set of batches"))?
+            places(item.get("c")).ok_or_else(|| corrupt("c is no set of batches"))?
         };
         let mut facts = Facts::default();
         facts.counts.completed = settled.without(failed).count();
@@ -79,7 +91,19 @@ impl Chunk {
         facts.running.sort_unstable();
         let capacity = attribute::number(item, "cap").filter(|_| !compacted);
         let over = attribute::text(item, "st").and_then(|status| status.parse().ok());
-        Ok(Self { number, facts, capacity, compacted, over, settled, failed })
+        let listed = listed(item).ok_or_else(|| corrupt("e0, e1 or e2 is no set of batches"))?;
+        let (errors, settlements) = (count("en")?, Settlements { settled, failed });
+        Ok(Self { number, facts, capacity, compacted, over, errors, settlements, listed })
+    }
+
+    /// Its facts in a job with this total: batches at or past it are set aside.
+    pub(crate) fn facts_of(&self, total: Option<u64>) -> Facts {
+        let mut facts = self.facts.clone();
+        if let Some(total) = total {
+            let (_, stray) = self.settlements.split_at(chunk::size_of(self.number, total));
+            facts.set_aside(stray.completed, stray.failed);
+        }
+        facts
     }
 
     /// The first batch of the chunk.
@@ -88,57 +112,38 @@ impl Chunk {
     }
 
     pub(crate) fn settled(&self, batch: BatchIndex) -> Option<Settled> {
-        let index = batch.get() % CHUNK;
-        match (self.settled.has(index), self.failed.has(index)) {
-            (true, false) => Some(Settled::Completed),
-            (true, true) => Some(Settled::Failed),
-            (false, _) => None,
-        }
+        self.settlements.get(chunk::place_of(batch))
+    }
+
+    /// Whether the errors of the attempt that settled the batch are listed.
+    pub(crate) fn lists(&self, batch: BatchIndex) -> bool {
+        self.listed.has(chunk::place_of(batch))
     }
 
     /// Whether all its batches are settled, as far as it knows its size, or the total does.
     pub(crate) fn is_full(&self, total: Option<u64>) -> bool {
-        let of_total = total.map(|total| total.saturating_sub(self.first()).min(CHUNK));
-        self.facts.counts.settled() >= of_total.or(self.capacity).unwrap_or(CHUNK)
+        let size = total.map(|total| chunk::size_of(self.number, total)).or(self.capacity).unwrap_or(CHUNK);
+        let (counts, _) = self.settlements.split_at(size);
+        counts.settled() >= size
     }
 }
 
-/// 256 bits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Bits([u64; 4]);
+/// The places in a set of numbers; none if there is no set, `None` if it is something else.
+fn places(set: Option<&AttributeValue>) -> Option<Places> {
+    let Some(set) = set else { return Some(Places::default()) };
+    let places = set.as_ss().ok()?.iter().map(|place| place.parse().ok().filter(|place| *place < CHUNK));
+    places.collect()
+}
 
-impl Bits {
-    /// The bits of a set of numbers; none if there is no set, `None` if it is something else.
-    fn decode(set: Option<&AttributeValue>) -> Option<Self> {
-        let mut bits = Self::default();
-        for number in set.map_or(Some(&[][..]), |set| set.as_ss().ok().map(Vec::as_slice))? {
-            let index: usize = number.parse().ok().filter(|index| *index < 256)?;
-            bits.0[index / 64] |= 1 << (index % 64);
-        }
-        Some(bits)
+/// The places of batches whose errors are listed; `None` if the numbers are none.
+fn listed(item: &Item) -> Option<Places> {
+    let mut places = Places::default();
+    for (number, name) in ["e0", "e1", "e2"].into_iter().enumerate() {
+        let Some(value) = item.get(name) else { continue };
+        let bits = u128::try_from(attribute::whole(value.as_n().ok()?)?).ok()?;
+        let first = number as u64 * PLACES_IN_NUMBER;
+        let set = (0..PLACES_IN_NUMBER).filter(|place| bits & (1 << place) != 0);
+        set.for_each(|place| places.insert(first + place));
     }
-
-    fn first(count: u64) -> Self {
-        let mut bits = Self::default();
-        for index in 0..usize::try_from(count.min(CHUNK)).unwrap_or(0) {
-            bits.0[index / 64] |= 1 << (index % 64);
-        }
-        bits
-    }
-
-    fn has(self, index: u64) -> bool {
-        usize::try_from(index).is_ok_and(|i| i < 256 && self.0[i / 64] & (1 << (i % 64)) != 0)
-    }
-
-    fn without(self, other: Self) -> Self {
-        Self(std::array::from_fn(|i| self.0[i] & !other.0[i]))
-    }
-
-    fn count(self) -> u64 {
-        self.0.iter().map(|word| u64::from(word.count_ones())).sum()
-    }
-
-    fn highest(self) -> Option<u64> {
-        (0..CHUNK).rev().find(|index| self.has(*index))
-    }
+    Some(places)
 }

@@ -1,67 +1,95 @@
-//! Errors of items: one item of the table for each batch that has any, in a partition of their own so that polls do not read
-//! them. They are written before the outcome, so that a job that is over has all of them.
+//! Errors of items: one item of the table for each attempt at a batch that has any, in a partition of
+//! their own so that polls do not read them.
+//!
+//! They are written before the batch is counted, so that a job that is over has all of them. The first
+//! attempt that writes them stands for all attempts that settle the batch the same way: whoever finds them
+//! there counts that attempt's numbers instead of their own. The write that counts the batch sets its bit
+//! in the chunk, and errors are listed only where it is set. So what is listed is what was counted,
+//! whatever was repeated, lost, or delivered to two workers at once; and an attempt that never counted
+//! leaves nothing but an item that expires.
 
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
-use status_core::{BatchIndex, BatchReport, Consistency, ItemError, JobId, Page, PageRequest, StoreError};
+use std::{borrow::Cow, collections::BTreeMap};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use serde::{Deserialize, Serialize};
+use status_core::{
+    BatchIndex, BatchOutcome, BatchReport, Consistency, Damaged, Effect, ErrorsPosition, ItemError, Job,
+    JobId, Page, PageRequest, Settled, StoreError, chunk as chunks,
+};
 
 use crate::{
     DynamoStore,
-    error::failed,
-    layout::{self, Item, attribute},
-    outcomes::updated_number,
+    chunk::Chunk,
+    layout::{self, ERRORS_STEP, Item, attribute},
+    report::{Attempt, Before},
+    request::Write,
 };
 
 impl DynamoStore {
-    /// Keeps the errors of batches that have none yet, as far as the job's policy allows; gives those it kept.
-    pub(crate) async fn keep_errors(
+    /// Keeps the errors of batches that are news, as far as the job's policy allows; gives what is to be
+    /// counted.
+    pub(crate) async fn keep_errors<'a>(
+        &self,
+        before: &Before,
+        reports: &[&'a BatchReport],
+    ) -> Result<Vec<Attempt<'a>>, StoreError> {
+        let mut attempts = Vec::with_capacity(reports.len());
+        for report in reports {
+            attempts.push(self.keep_errors_of(before, report).await?);
+        }
+        Ok(attempts)
+    }
+
+    async fn keep_errors_of<'a>(
+        &self,
+        Before { job, chunks, errors_are_full }: &Before,
+        report: &'a BatchReport,
+    ) -> Result<Attempt<'a>, StoreError> {
+        let batch = report.batch();
+        let settled = chunks.get(&chunks::number_of(batch)).and_then(|chunk| chunk.settled(batch));
+        let counts = report.effect(settled).is_change() && job.total().is_none_or(|t| batch.get() < t);
+        if !counts || report.errors().is_empty() || *errors_are_full {
+            return Ok(Attempt { report: Cow::Borrowed(report), listed: false });
+        }
+        let item = encode(job, report)?;
+        let put = self.put(item.clone()).condition_expression("attribute_not_exists(pk)");
+        let kept = self.write_by(|| format!("errors of job {}", job.id), put.send()).await?;
+        let report = match kept {
+            Write::Applied(_) => Cow::Borrowed(report),
+            Write::Refused(there) => match there.and_then(|item| adopted(report, &item)) {
+                Some(earlier) => Cow::Owned(earlier),
+                None => {
+                    // What cannot be read stands for nobody.
+                    self.write_by(|| format!("errors of job {}", job.id), self.put(item).send()).await?;
+                    Cow::Borrowed(report)
+                }
+            },
+        };
+        Ok(Attempt { report, listed: true })
+    }
+
+    /// Adds to the number of the job's errors what the chunk has more of, in steps.
+    pub(crate) async fn count_errors(
         &self,
         id: JobId,
-        reports: &[&BatchReport],
-    ) -> Result<Vec<BatchIndex>, StoreError> {
-        let mut kept = Vec::new();
-        for report in reports.iter().filter(|report| !report.errors.is_empty()) {
-            let putting = self
-                .client
-                .put_item()
-                .table_name(&self.table)
-                .set_item(Some(encode(id, report)?))
-                .condition_expression("attribute_not_exists(pk)")
-                .set_return_consumed_capacity(self.metered());
-            if !self.errors_have_room(id, report.errors.len()).await? {
-                continue;
-            }
-            match putting.send().await {
-                Ok(done) => {
-                    self.wrote(done.consumed_capacity.as_ref());
-                    kept.push(report.batch);
-                }
-                Err(error)
-                    if error
-                        .as_service_error()
-                        .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-                {
-                    self.refused();
-                }
-                Err(error) => return Err(failed("PutItem", format!("errors of job {id}"), error)),
-            }
+        chunk: &Chunk,
+        before: Option<&Before>,
+        attempts: &[Attempt<'_>],
+        effects: &[(BatchIndex, Effect)],
+    ) -> Result<(), StoreError> {
+        let Some(Before { job, .. }) = before else { return Ok(()) };
+        let counted = attempts.iter().zip(effects).filter(|(a, (_, effect))| a.listed && effect.is_change());
+        let more: u64 = counted.map(|(attempt, _)| attempt.report.errors().len() as u64).sum();
+        let steps = chunk.errors / ERRORS_STEP - chunk.errors.saturating_sub(more) / ERRORS_STEP;
+        if steps == 0 {
+            return Ok(());
         }
-        Ok(kept)
-    }
-
-    /// Puts the errors of a batch that failed before and completed now in the place of the old ones.
-    pub(crate) async fn replace_errors(&self, id: JobId, report: &BatchReport) -> Result<(), StoreError> {
-        if report.errors.is_empty() {
-            return self.forget_errors(id, report.batch).await;
-        }
-        let putting = self.client.put_item().table_name(&self.table).set_item(Some(encode(id, report)?));
-        let done = putting.set_return_consumed_capacity(self.metered()).send().await;
-        let done = done.map_err(|error| failed("PutItem", format!("errors of job {id}"), error))?;
-        self.wrote(done.consumed_capacity.as_ref());
-        Ok(())
-    }
-
-    pub(crate) async fn forget_errors(&self, id: JobId, batch: BatchIndex) -> Result<(), StoreError> {
-        self.delete(id, layout::errors_key(id, batch.get())).await
+        let update = self
+            .update(layout::errors_count_key(id))
+            .update_expression("SET ttl_at = :ttl ADD n :n")
+            .expression_attribute_values(":n", layout::number(steps * ERRORS_STEP))
+            .expression_attribute_values(":ttl", layout::seconds(job.expires_at()));
+        self.write_by(|| format!("errors of job {id}"), update.send()).await.map(drop)
     }
 
     pub(crate) async fn list_errors(
@@ -69,102 +97,171 @@ impl DynamoStore {
         id: JobId,
         page: &PageRequest,
     ) -> Result<Page<ItemError>, StoreError> {
-        let (from, skip) = page.cursor.as_deref().map_or(Ok((0, 0)), cursor)?;
-        let mut rows: Vec<ItemError> = Vec::new();
+        let from: ErrorsPosition = page.position()?.unwrap_or_default();
+        let subject = || format!("errors of job {id}");
+        let mut listed = Page::new(Vec::new(), None);
         let mut start = None;
         loop {
-            let found = self
-                .client
-                .query()
-                .table_name(&self.table)
+            let query = self
+                .query(layout::errors_pk(id), Consistency::Strong)
                 .key_condition_expression("pk = :pk AND sk >= :from")
-                .expression_attribute_values(":pk", AttributeValue::S(layout::errors_pk(id)))
-                .expression_attribute_values(":from", AttributeValue::S(format!("error#{from:08}")))
-                .limit(i32::try_from(page.limit.saturating_add(1)).unwrap_or(i32::MAX))
-                .consistent_read(true)
-                .set_exclusive_start_key(start)
-                .set_return_consumed_capacity(self.metered())
-                .send()
-                .await
-                .map_err(|error| failed("Query", format!("errors of job {id}"), error))?;
-            self.read(found.consumed_capacity.as_ref());
-            for item in found.items() {
-                let errors = decode(id, item)?;
-                let before = errors.first().filter(|e| e.batch.get() == from).map_or(0, |_| skip);
-                for (place, error) in errors.into_iter().enumerate().skip(before) {
-                    if rows.len() == page.limit {
-                        return Ok(Page { rows, next: Some(format!("{}-{place}", error.batch)) });
+                .expression_attribute_values(":from", AttributeValue::S(layout::errors_from(from.batch)))
+                .limit(i32::try_from(page.limit.saturating_add(1).min(1_000)).unwrap_or(i32::MAX))
+                .set_exclusive_start_key(start);
+            let found = self.read_by(subject, query.send()).await?;
+            let (errors, damaged) = read_all(id, found.items());
+            listed.damaged.extend(damaged);
+            let numbers = errors.keys().map(|(batch, _)| chunks::number_of(*batch));
+            let mut keys = vec![layout::head_key(id)];
+            keys.extend(numbers.map(|number| layout::chunk_key(id, number)));
+            keys.dedup();
+            let around = self.look(id, keys, Consistency::Strong).await?;
+            let Some(job) = around.job else { return Ok(Page::new(Vec::new(), None)) };
+            for ((batch, way), errors) in errors {
+                let chunk = around.chunks.get(&chunks::number_of(batch));
+                if !chunk.is_some_and(|chunk| is_listed(chunk, batch, way)) {
+                    continue;
+                }
+                let skip = if batch.get() == from.batch { from.place } else { 0 };
+                for (place, error) in errors.into_iter().enumerate().skip(skip) {
+                    let so_far = from.listed + listed.rows.len() as u64;
+                    if so_far >= job.policy.max_errors {
+                        return Ok(listed);
                     }
-                    rows.push(error);
+                    if listed.rows.len() == page.limit {
+                        let next = ErrorsPosition { batch: batch.get(), place, listed: so_far };
+                        listed.next = Some(next.to_string());
+                        return Ok(listed);
+                    }
+                    listed.rows.push(error);
                 }
             }
             start = found.last_evaluated_key;
             if start.is_none() {
-                return Ok(Page { rows, next: None });
+                return Ok(listed);
             }
-        }
-    }
-
-    /// Counts `more` errors, unless the job has as many as its policy allows. A repeated call counts again: then a few less
-    /// are kept.
-    async fn errors_have_room(&self, id: JobId, more: usize) -> Result<bool, StoreError> {
-        let Some(job) = self.head(id, Consistency::Eventual).await? else { return Ok(true) };
-        let counted = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .set_key(Some(layout::errors_count_key(id)))
-            .update_expression("ADD n :n")
-            .condition_expression("attribute_not_exists(n) OR n < :max")
-            .expression_attribute_values(":n", layout::number(more))
-            .expression_attribute_values(":max", layout::number(job.policy.max_errors))
-            .return_values(ReturnValue::UpdatedNew)
-            .set_return_consumed_capacity(self.metered())
-            .send()
-            .await;
-        match counted {
-            Ok(done) => {
-                self.wrote(done.consumed_capacity.as_ref());
-                Ok(updated_number(done.attributes.as_ref(), "n").is_some())
-            }
-            Err(error)
-                if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                self.refused();
-                Ok(false)
-            }
-            Err(error) => Err(failed("UpdateItem", format!("errors of job {id}"), error)),
         }
     }
 }
 
-fn encode(id: JobId, report: &BatchReport) -> Result<Item, StoreError> {
-    let rows: Vec<_> = report.errors.iter().map(|e| (e.item, &e.code, &e.message)).collect();
-    let json = serde_json::to_string(&rows).map_err(|error| layout::corrupt(id, &error.to_string()))?;
-    let mut item = layout::errors_key(id, report.batch.get());
+/// How the batch of errors was settled; release 0.1 did not say.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    Unknown,
+    Settled(Settled),
+}
+
+fn is_listed(chunk: &Chunk, batch: BatchIndex, way: Way) -> bool {
+    match (chunk.settled(batch), way) {
+        (Some(settled), Way::Settled(way)) => settled == way && chunk.lists(batch),
+        (settled, Way::Unknown) => settled.is_some() && !chunk.lists(batch),
+        (None, Way::Settled(_)) => false,
+    }
+}
+
+/// The report with the numbers of the attempt that wrote these errors; `None` if they cannot be read.
+fn adopted(report: &BatchReport, errors: &Item) -> Option<BatchReport> {
+    let (batch, failed) = (report.batch(), attribute::number(errors, "x")?);
+    let adopted = match report.outcome() {
+        BatchOutcome::Completed { .. } => {
+            BatchReport::completed(batch, attribute::number(errors, "p")?, failed)
+        }
+        BatchOutcome::Failed { .. } => BatchReport::failed(batch, failed, "", ""),
+    };
+    let adopted = adopted.with_errors(decode(errors)?);
+    Some(match report.duration() {
+        Some(took) => adopted.took(took),
+        None => adopted,
+    })
+}
+
+/// An error without its batch, as release 0.1 wrote it.
+type Row<'a> = (Option<u64>, Cow<'a, str>, Cow<'a, str>);
+
+/// What an error has besides.
+#[derive(Serialize, Deserialize)]
+struct More<'a> {
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
+    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
+    input: Option<Cow<'a, str>>,
+}
+
+fn encode(job: &Job, report: &BatchReport) -> Result<Item, StoreError> {
+    let json = |text: serde_json::Result<String>| {
+        text.map(AttributeValue::S).map_err(|error| layout::corrupt(job.id, &error.to_string()))
+    };
+    let errors = report.errors();
+    let row = |e: &ItemError| -> Row<'static> { (e.item, e.code.clone().into(), e.message.clone().into()) };
+    let (processed, failed) = match report.outcome() {
+        BatchOutcome::Completed { processed, failed } => (processed, failed),
+        BatchOutcome::Failed { items } => (0, items),
+    };
+    let mut item = layout::errors_key(job.id, report.batch(), report.settles_as());
     item.insert("sv".into(), layout::number(layout::SCHEMA));
-    item.insert("b".into(), layout::number(report.batch));
-    item.insert("rows".into(), AttributeValue::S(json));
+    item.insert("b".into(), layout::number(report.batch()));
+    item.insert("p".into(), layout::number(processed));
+    item.insert("x".into(), layout::number(failed));
+    item.insert("rows".into(), json(serde_json::to_string(&errors.iter().map(row).collect::<Vec<_>>()))?);
+    if errors.iter().any(|error| error.line.is_some() || error.input.is_some()) {
+        let more = |e: &ItemError| More { line: e.line, input: e.input.clone().map(Cow::Owned) };
+        item.insert(
+            "more".into(),
+            json(serde_json::to_string(&errors.iter().map(more).collect::<Vec<_>>()))?,
+        );
+    }
+    item.insert(layout::TTL.into(), layout::seconds(job.expires_at()));
     Ok(item)
 }
 
-fn decode(id: JobId, item: &Item) -> Result<Vec<ItemError>, StoreError> {
-    let corrupt =
-        || StoreError::Corrupt { subject: format!("errors of job {id}"), why: "they cannot be read".into() };
-    let batch =
-        attribute::number::<u64>(item, "b").and_then(|b| BatchIndex::new(b).ok()).ok_or_else(corrupt)?;
-    let rows = attribute::text(item, "rows").ok_or_else(corrupt)?;
-    let rows: Vec<(Option<u64>, String, String)> = serde_json::from_str(rows).map_err(|_| corrupt())?;
-    let mut errors: Vec<_> =
-        rows.into_iter().map(|(item, code, message)| ItemError { batch, item, code, message }).collect();
+/// The errors of one item of the table, in order; `None` if they cannot be read.
+fn decode(item: &Item) -> Option<Vec<ItemError>> {
+    let batch = BatchIndex::new(attribute::number(item, "b")?).ok()?;
+    let rows: Vec<Row<'_>> = serde_json::from_str(attribute::text(item, "rows")?).ok()?;
+    let more: Vec<More<'_>> = match item.get("more") {
+        Some(more) => serde_json::from_str(more.as_s().ok()?).ok()?,
+        None => Vec::new(),
+    };
+    let mut more = more.into_iter();
+    let mut errors: Vec<_> = rows
+        .into_iter()
+        .map(|(item, code, message)| {
+            let mut error = ItemError::new(batch, item, &code, &message);
+            if let Some(More { line, input }) = more.next() {
+                error.line = line;
+                error.input = input.map(Cow::into_owned);
+            }
+            error
+        })
+        .collect();
     errors.sort_by(|a, b| (a.item, &a.code).cmp(&(b.item, &b.code)));
-    Ok(errors)
+    Some(errors)
 }
 
-fn cursor(cursor: &str) -> Result<(u64, usize), StoreError> {
-    let parse = || {
-        let (batch, skip) = cursor.split_once('-')?;
-        Some((batch.parse().ok()?, skip.parse().ok()?))
-    };
-    parse().ok_or(StoreError::InvalidCursor)
+/// The errors of these items by batch and way of settling it, and the items that cannot be read.
+fn read_all(id: JobId, items: &[Item]) -> (BTreeMap<(BatchIndex, Way), Vec<ItemError>>, Vec<Damaged>) {
+    let (mut errors, mut damaged) = (BTreeMap::new(), Vec::new());
+    for item in items {
+        let sk = attribute::text(item, layout::SK).unwrap_or_default();
+        if !sk.starts_with(layout::ERRORS_PREFIX) {
+            continue;
+        }
+        let way = match sk.chars().next_back() {
+            Some('c') => Way::Settled(Settled::Completed),
+            Some('f') => Way::Settled(Settled::Failed),
+            _ => Way::Unknown,
+        };
+        match decode(item) {
+            Some(rows) => {
+                if let Some(first) = rows.first() {
+                    errors.insert((first.batch, way), rows);
+                }
+            }
+            None => damaged.push(Damaged {
+                subject: format!("{sk} of job {id}"),
+                why: "its errors cannot be read".into(),
+            }),
+        }
+    }
+    (errors, damaged)
 }

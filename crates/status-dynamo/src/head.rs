@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde::{Deserialize, Serialize};
 use status_core::{
-    Actor, CancelRequest, Counts, Decision, Failure, FileInfo, HistoryEntry, Job, JobId, Outcome, OwnerId,
-    Policy, Status, StoreError, Timestamp, Totals,
+    Actor, CancelRequest, Counts, Decision, Failure, FileInfo, HistoryEntry, Hook, Job, JobId, NewJob,
+    Outcome, OwnerId, Policy, Status, StoreError, Timestamp, Totals,
 };
 
 use crate::layout::{self, Item, attribute};
@@ -16,8 +16,20 @@ use crate::layout::{self, Item, attribute};
 struct Head {
     #[serde(rename = "o")]
     owner: OwnerId,
-    #[serde(rename = "f")]
-    file: FileInfo,
+    #[serde(rename = "title", default, skip_serializing_if = "Option::is_none")]
+    title: Option<String>,
+    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
+    file: Option<FileInfo>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kind: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parent: Option<JobId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    child: Option<JobId>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    attempts: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    hooks: Vec<Hook>,
     #[serde(rename = "p", default, skip_serializing_if = "is_default")]
     policy: Policy,
     #[serde(rename = "s")]
@@ -48,6 +60,17 @@ struct Head {
     idempotency_key: Option<String>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// The title, unless the file's name says the same: as release 0.1 wrote all of them.
+fn own_title(job: &Job) -> Option<String> {
+    let named = job.file.as_ref().is_some_and(|file| file.name == job.title);
+    (!named).then(|| job.title.clone())
+}
+
 fn is_default(policy: &Policy) -> bool {
     *policy == Policy::default()
 }
@@ -56,7 +79,13 @@ pub(crate) fn encode(job: &Job) -> Item {
     let ms = |at: &Timestamp| at.as_millisecond();
     let head = Head {
         owner: job.owner.clone(),
+        title: own_title(job),
         file: job.file.clone(),
+        kind: job.kind.clone(),
+        parent: job.parent,
+        child: job.child,
+        attempts: job.attempts,
+        hooks: job.hooks.clone(),
         policy: job.policy.clone(),
         status: job.status,
         outcome: job.outcome,
@@ -82,13 +111,9 @@ pub(crate) fn encode(job: &Job) -> Item {
     ]);
     item.extend(layout::head_key(job.id));
     // A terminal job stays due until its end has been propagated.
-    if let Some(due) = job.due_at().or(job.finished_at) {
-        item.insert("dp".into(), AttributeValue::S(layout::DUE.into()));
-        item.insert("due".into(), layout::millis(due));
-    }
-    if let Some(expires) = job.expires_at() {
-        item.insert("ttl_at".into(), layout::seconds(expires));
-    }
+    item.insert("dp".into(), AttributeValue::S(layout::DUE.into()));
+    item.insert("due".into(), layout::millis(job.due_at()));
+    item.insert(layout::TTL.into(), layout::seconds(job.expires_at()));
     item
 }
 
@@ -96,7 +121,7 @@ pub(crate) fn decode(id: JobId, item: &Item) -> Result<Job, StoreError> {
     let corrupt = |why: &str| layout::corrupt(id, why);
     match attribute::number::<u64>(item, "sv") {
         Some(layout::SCHEMA) => {}
-        Some(_) => return Err(corrupt("its head was written by a newer version; update this program")),
+        Some(_) => return Err(corrupt(layout::NEWER)),
         None => return Err(corrupt("its head has no layout version (sv)")),
     }
     let json = attribute::text(item, layout::JOB).ok_or_else(|| corrupt("its head has no record (job)"))?;
@@ -104,7 +129,14 @@ pub(crate) fn decode(id: JobId, item: &Item) -> Result<Job, StoreError> {
         .map_err(|error| corrupt(&format!("its record cannot be read: {error}")))?;
     let at =
         |ms: i64| Timestamp::from_millisecond(ms).map_err(|_| corrupt("its record has a time out of range"));
-    let mut job = Job::new(id, head.owner, head.file, head.policy, Actor::OWNER);
+    let title = head.title.or_else(|| head.file.as_ref().map(|file| file.name.clone()));
+    let mut new = NewJob::titled(title.ok_or_else(|| corrupt("its record has neither title nor file"))?);
+    new.file = head.file;
+    let mut job = new
+        .into_job(id, head.owner, &head.policy, Actor::OWNER)
+        .map_err(|error| corrupt(&format!("its record cannot be used: {error}")))?;
+    (job.kind, job.parent, job.child) = (head.kind, head.parent, head.child);
+    (job.attempts, job.hooks) = (head.attempts, head.hooks);
     job.revision = attribute::number(item, "rev").ok_or_else(|| corrupt("its head has no revision (rev)"))?;
     job.status = head.status;
     job.outcome = head.outcome;

@@ -3,39 +3,52 @@
 //! | attribute | of | what |
 //! |---|---|---|
 //! | `pk`, `sk` | all | the key |
-//! | `sv` | all | the version of this layout |
-//! | `ttl_at` | all of a terminal job | when DynamoDB may delete it, in seconds |
+//! | `sv` | all but idempotency keys | the version of this layout |
+//! | `ttl_at` | all, from their first write | when DynamoDB may delete it, in seconds |
 //! | `st` | heads, chunks of terminal jobs | the job's status |
-//! | `job` | heads | the record as JSON |
+//! | `job` | heads, idempotency keys | the record as JSON; the id of the job that has the key |
 //! | `rev` | heads | its revision |
 //! | `o` | heads | the owner: the key of the index `by_owner` |
 //! | `dp`, `due` | heads of jobs a sweeper may have to look at | the key of the index `by_due` |
 //! | `c`, `f` | chunks | string sets: the batches settled, and those of them that failed, from "0" in each chunk (AWS's DynamoDB Local takes a third less time for string sets than for number sets; their size is the same) |
+//! | `e0`, `e1`, `e2` | chunks | numbers whose bits say which batches' errors are listed, 86 places each: added once with the batch, in the write that counts it |
+//! | `en` | chunks | errors that were kept for batches of the chunk |
 //! | `cap` | the last chunk | its size; of a compacted one 0 |
-//! | `z` | full chunks | compacted: so many batches, all settled; `c` is gone |
+//! | `z` | full chunks | compacted: the number of its batches, all settled; `c` is gone |
 //! | `ip`, `ix` | chunks | items processed, items failed |
-//! | `l` | chunks | the last write, in milliseconds |
+//! | `l` | chunks | the last report, in milliseconds |
 //! | `s0`…`s255` | chunks | when a batch in flight was begun, in milliseconds since the job's creation |
+//! | `b`, `rows`, `more` | errors | the batch, its errors, and their lines and inputs, as JSON |
+//! | `p`, `x` | errors | items processed and failed of the attempt they belong to |
+//! | `n` | the count of a job's errors | about how many are kept: each chunk adds [`ERRORS_STEP`] when it has that many more |
 //! | others of one letter | chunks | the estimator's sums ([`status_core::Sum::name`]) |
 
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use status_core::{JobId, OwnerId, StoreError, Timestamp};
+use status_core::{BatchIndex, Due, JobId, OwnerId, Settled, StoreError, Timestamp, chunk};
 
 /// An item, or a key.
 pub type Item = HashMap<String, AttributeValue>;
 
 /// Batches in a chunk: a full one stays within 1 KB, which is one write unit.
-pub const CHUNK: u64 = 256;
+pub const CHUNK: u64 = chunk::SIZE;
+/// Chunks add to the count of a job's errors in such steps, so that it is no item that every worker writes.
+pub const ERRORS_STEP: u64 = 128;
 /// The version of this layout.
 pub const SCHEMA: u64 = 1;
+/// What is wrong with an item of a newer layout.
+pub const NEWER: &str = "it was written by a newer version; update this program";
+/// The attribute with the expiry.
+pub const TTL: &str = "ttl_at";
 /// The sort key's name.
 pub const SK: &str = "sk";
 /// The head's sort key.
 pub const HEAD: &str = "job";
 /// What the sort keys of chunks begin with.
 pub const CHUNK_PREFIX: &str = "chunk#";
+/// What the sort keys of errors begin with.
+pub const ERRORS_PREFIX: &str = "error#";
 /// The attribute with the record, or (of an idempotency key) the job's id.
 pub const JOB: &str = "job";
 /// The attribute with the owner.
@@ -61,14 +74,32 @@ pub fn chunk_key(id: JobId, number: u64) -> Item {
     key(id.to_string(), format!("{CHUNK_PREFIX}{number:05}"))
 }
 
+/// What every write of a chunk sets, with [`chunk_birth`]: its version, and an expiry from its birth on.
+pub const CHUNK_BIRTH: &str = "sv = :sv, ttl_at = if_not_exists(ttl_at, :ttl)";
+
+/// The values of [`CHUNK_BIRTH`].
+pub fn chunk_birth(id: JobId) -> Item {
+    HashMap::from([(":sv".into(), number(SCHEMA)), (":ttl".into(), seconds(id.latest_end()))])
+}
+
 /// The partition of a job's errors.
 pub fn errors_pk(id: JobId) -> String {
     format!("{id}#errors")
 }
 
-/// The key of a batch's errors.
-pub fn errors_key(id: JobId, batch: u64) -> Item {
-    key(errors_pk(id), format!("error#{batch:08}"))
+/// The key of the errors of a batch that was settled so. What it failed with and what it completed with are
+/// kept apart; the batch's bit in its chunk says whether the one that counts has any.
+pub fn errors_key(id: JobId, batch: BatchIndex, settled: Settled) -> Item {
+    let way = match settled {
+        Settled::Completed => 'c',
+        Settled::Failed => 'f',
+    };
+    key(errors_pk(id), format!("{ERRORS_PREFIX}{:08}{way}", batch.get()))
+}
+
+/// Where the errors of this batch and of all after it are.
+pub fn errors_from(batch: u64) -> String {
+    format!("{ERRORS_PREFIX}{batch:08}")
 }
 
 /// The key of the number of a job's errors.
@@ -82,15 +113,22 @@ pub fn idempotency_key(owner: &OwnerId, name: &str) -> Item {
     key(format!("key#{}#{owner}#{name}", owner.as_str().len()), "key")
 }
 
-/// Where a page of due jobs ended, as a cursor.
+/// A job in the index of due jobs.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] if the key lacks what the index is made of.
-pub fn due_cursor(item: &Item) -> Result<String, StoreError> {
+pub fn due_of(item: &Item) -> Result<Due, StoreError> {
     let id = id_of(item)?;
-    let due = attribute::number::<i64>(item, "due")
-        .ok_or_else(|| corrupt(id, "no due time in the index of due jobs"))?;
-    Ok(format!("{due}-{id}"))
+    let due = attribute::number::<i64>(item, "due").and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    due.map(|at| Due::new(id, at)).ok_or_else(|| corrupt(id, "no due time in the index of due jobs"))
+}
+
+/// Where a page of due jobs ended, as a cursor. It holds whatever key the index has, so that one that is
+/// no job's does not end the list.
+pub fn due_cursor(item: &Item) -> String {
+    let due = item.get("due").and_then(|due| due.as_n().ok()).map_or("0", String::as_str);
+    let [sk, pk] = [SK, "pk"].map(|name| attribute::text(item, name).unwrap_or_default());
+    format!("{due}#{sk}#{pk}")
 }
 
 /// The key that a cursor stands for.
@@ -98,9 +136,13 @@ pub fn due_cursor(item: &Item) -> Result<String, StoreError> {
 /// # Errors
 /// [`StoreError::InvalidCursor`].
 pub fn due_key(cursor: &str) -> Result<Item, StoreError> {
-    let (due, id) = cursor.split_once('-').ok_or(StoreError::InvalidCursor)?;
-    let due: i64 = due.parse().map_err(|_| StoreError::InvalidCursor)?;
-    let mut item = head_key(id.parse().map_err(|_| StoreError::InvalidCursor)?);
+    let mut parts = cursor.splitn(3, '#');
+    let mut next = || parts.next().ok_or(StoreError::InvalidCursor);
+    let (due, sk, pk) = (next()?, next()?, next()?);
+    if due.parse::<f64>().is_err() || sk.is_empty() || pk.is_empty() {
+        return Err(StoreError::InvalidCursor);
+    }
+    let mut item = key(pk.to_owned(), sk);
     item.insert("dp".into(), AttributeValue::S(DUE.into()));
     item.insert("due".into(), number(due));
     Ok(item)

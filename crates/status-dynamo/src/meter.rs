@@ -42,17 +42,17 @@ impl DynamoStore {
         self.meter.as_ref().map(|_| ReturnConsumedCapacity::Total)
     }
 
-    pub(crate) fn wrote(&self, capacity: Option<&ConsumedCapacity>) {
+    pub(crate) fn metered_write(&self, capacity: Option<&ConsumedCapacity>) {
         let Some(meter) = &self.meter else { return };
         meter.add(|usage| usage.write_units += units(capacity));
     }
 
-    pub(crate) fn read(&self, capacity: Option<&ConsumedCapacity>) {
+    pub(crate) fn metered_read(&self, capacity: Option<&ConsumedCapacity>) {
         let Some(meter) = &self.meter else { return };
         meter.add(|usage| usage.read_units += units(capacity));
     }
 
-    pub(crate) fn refused(&self) {
+    pub(crate) fn metered_refusal(&self) {
         let Some(meter) = &self.meter else { return };
         meter.add(|usage| usage.refused += 1);
     }

@@ -14,8 +14,8 @@ use status_core::StoreError;
 
 use crate::{
     DynamoStore,
-    error::failed,
     layout::{BY_DUE, BY_OWNER},
+    request::failed,
 };
 
 impl DynamoStore {

@@ -1,0 +1,144 @@
+//! The update that counts attempts in their chunk, and holds only if nobody has settled these batches in
+//! the meantime.
+
+use std::{collections::HashMap, time::Duration};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use status_core::{
+    BatchOutcome, BatchReport, Effect, JobId, Moments, Settled, Timestamp, chunk as chunks, clock,
+};
+
+use crate::{
+    chunk::{Chunk, PLACES_IN_NUMBER},
+    layout::{self, Item},
+    report::Attempt,
+};
+
+/// The time of a chunk's last report may go back by this much, as when two workers' reports overtake each
+/// other. A report that comes from further back, as of a clock that is slow, leaves it as it is.
+const OVERTAKING: Duration = Duration::from_secs(1);
+
+/// An update with its condition.
+pub(crate) struct Expression {
+    pub(crate) update: String,
+    pub(crate) condition: String,
+    pub(crate) values: Item,
+}
+
+impl Expression {
+    /// The update for attempts that are news to the chunk, which was seen like this, if it was.
+    pub(crate) fn new(
+        id: JobId,
+        news: &[(&Attempt<'_>, Effect)],
+        seen: Option<&Chunk>,
+        at: Timestamp,
+    ) -> Self {
+        let mut parts = Parts::default();
+        for (attempt, effect) in news {
+            parts.add(id, attempt, *effect, seen, at);
+        }
+        let Parts { counted, failed, corrected, sums, conditions, removes, mut values } = parts;
+        values.extend(layout::chunk_birth(id));
+        values.insert(":last".into(), layout::number(parts_last(news)));
+
+        let mut sets = layout::CHUNK_BIRTH.to_owned();
+        let mut conditions = conditions;
+        if seen.and_then(|chunk| chunk.facts.last_at).is_none_or(|last| last <= clock::after(at, OVERTAKING))
+        {
+            sets += ", l = :l";
+            conditions.push("(attribute_not_exists(l) OR l <= :late)".into());
+            values.insert(":l".into(), layout::millis(at));
+            values.insert(":late".into(), layout::millis(clock::after(at, OVERTAKING)));
+        }
+        // A compacted chunk has room for none: all its batches have settled.
+        let compacted = seen.is_some_and(|chunk| chunk.compacted);
+        let room =
+            if compacted { "attribute_exists(z)" } else { "(attribute_not_exists(cap) OR cap > :last)" };
+        conditions.push(room.into());
+        if compacted {
+            values.remove(":last");
+        }
+
+        let mut adds = Vec::new();
+        for (name, set) in [("c", counted), ("f", failed)] {
+            if !set.is_empty() {
+                adds.push(format!("{name} :{name}"));
+                values.insert(format!(":{name}"), AttributeValue::Ss(set));
+            }
+        }
+        for (name, value) in sums.into_iter().filter(|(_, value)| *value != 0) {
+            adds.push(format!("{name} :{name}"));
+            values.insert(format!(":{name}"), layout::number(value));
+        }
+        let mut update = format!("SET {sets} REMOVE {}", removes.join(", "));
+        if !adds.is_empty() {
+            update += &format!(" ADD {}", adds.join(", "));
+        }
+        if !corrected.is_empty() {
+            update += " DELETE f :corrected";
+            values.insert(":corrected".into(), AttributeValue::Ss(corrected));
+        }
+        Self { update, condition: conditions.join(" AND "), values }
+    }
+}
+
+/// The highest place of the attempts in their chunk.
+fn parts_last(news: &[(&Attempt<'_>, Effect)]) -> u64 {
+    news.iter().map(|(attempt, _)| chunks::place_of(attempt.report.batch())).max().unwrap_or(0)
+}
+
+#[derive(Default)]
+struct Parts {
+    counted: Vec<String>,
+    failed: Vec<String>,
+    corrected: Vec<String>,
+    /// What is added to each number.
+    sums: HashMap<&'static str, i128>,
+    conditions: Vec<String>,
+    removes: Vec<String>,
+    values: Item,
+}
+
+impl Parts {
+    fn add(&mut self, id: JobId, attempt: &Attempt<'_>, effect: Effect, seen: Option<&Chunk>, at: Timestamp) {
+        let report: &BatchReport = &attempt.report;
+        let place = chunks::place_of(report.batch());
+        let value = format!(":b{}", self.conditions.len());
+        if effect == Effect::Corrected {
+            self.conditions.push(format!("contains(f, {value})"));
+            self.corrected.push(place.to_string());
+        } else {
+            self.conditions.push(format!("NOT contains(c, {value})"));
+            self.counted.push(place.to_string());
+            if report.settles_as() == Settled::Failed {
+                self.failed.push(place.to_string());
+            }
+        }
+        self.values.insert(value, AttributeValue::S(place.to_string()));
+        self.removes.push(format!("s{place}"));
+        self.count(report, effect);
+        for (sum, value) in Moments::of(id, report, at).values() {
+            *self.sums.entry(sum.name()).or_default() += value;
+        }
+        // The bit follows the attempt that counts: the batch's place among the settled guards it, too.
+        let was_listed = effect == Effect::Corrected && seen.is_some_and(|chunk| chunk.lists(report.batch()));
+        let bit = i128::from(attempt.listed) - i128::from(was_listed);
+        let name = ["e0", "e1", "e2"][usize::try_from(place / PLACES_IN_NUMBER).unwrap_or(0)];
+        *self.sums.entry(name).or_default() += bit << (place % PLACES_IN_NUMBER);
+        if attempt.listed {
+            *self.sums.entry("en").or_default() += report.errors().len() as i128;
+        }
+    }
+
+    fn count(&mut self, report: &BatchReport, effect: Effect) {
+        let (processed, mut failed) = match report.outcome() {
+            BatchOutcome::Completed { processed, failed } => (processed, i128::from(failed)),
+            BatchOutcome::Failed { items } => (0, i128::from(items)),
+        };
+        if effect == Effect::Corrected {
+            failed -= i128::from(report.items());
+        }
+        *self.sums.entry("ip").or_default() += i128::from(processed);
+        *self.sums.entry("ix").or_default() += failed;
+    }
+}

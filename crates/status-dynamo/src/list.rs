@@ -1,0 +1,91 @@
+//! Lists of jobs: an owner's, and those that are due. One damaged item never hides the others.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use status_core::{Damaged, Due, Job, OwnerId, Page, PageRequest, Status, StoreError, Timestamp};
+
+use crate::{
+    DynamoStore, head,
+    layout::{self, attribute},
+};
+
+/// So many requests are made for one page of an owner's jobs, however rare the status that is looked for.
+const MAX_REQUESTS: usize = 5;
+
+impl DynamoStore {
+    pub(crate) async fn list_jobs(
+        &self,
+        owner: &OwnerId,
+        status: Option<Status>,
+        page: &PageRequest,
+    ) -> Result<Page<Job>, StoreError> {
+        let mut start = page.position()?.map(|id| {
+            let mut key = layout::head_key(id);
+            key.insert(layout::OWNER.into(), AttributeValue::S(owner.to_string()));
+            key
+        });
+        let mut listed = Page::new(Vec::new(), None);
+        for _ in 0..MAX_REQUESTS {
+            let mut query = self
+                .query_index(layout::BY_OWNER)
+                .key_condition_expression("o = :o")
+                .expression_attribute_values(":o", AttributeValue::S(owner.to_string()))
+                .scan_index_forward(false)
+                .set_exclusive_start_key(start);
+            query = match status {
+                Some(status) => {
+                    let wanted = AttributeValue::S(status.as_str().into());
+                    query.filter_expression("st = :st").expression_attribute_values(":st", wanted)
+                }
+                None => query.limit(i32::try_from(page.limit.saturating_add(1)).unwrap_or(i32::MAX)),
+            };
+            let found = self.read_by(|| format!("jobs of {owner}"), query.send()).await?;
+            for item in found.items.unwrap_or_default() {
+                let job = match layout::id_of(&item).and_then(|id| head::decode(id, &item)) {
+                    Ok(job) if self.is_expired(&job) => continue,
+                    Ok(job) => job,
+                    Err(error) => {
+                        listed.damaged.push(damaged(error)?);
+                        continue;
+                    }
+                };
+                if listed.rows.len() == page.limit {
+                    listed.next = listed.rows.last().map(|job: &Job| job.id.to_string());
+                    return Ok(listed);
+                }
+                listed.rows.push(job);
+            }
+            start = found.last_evaluated_key;
+            let Some(last) = &start else { return Ok(listed) };
+            listed.next = attribute::text(last, "pk").map(str::to_owned);
+        }
+        Ok(listed)
+    }
+
+    pub(crate) async fn list_due(&self, now: Timestamp, page: &PageRequest) -> Result<Page<Due>, StoreError> {
+        let start = page.cursor.as_deref().map(layout::due_key).transpose()?;
+        let query = self
+            .query_index(layout::BY_DUE)
+            .key_condition_expression("dp = :dp AND due <= :now")
+            .expression_attribute_values(":dp", AttributeValue::S(layout::DUE.into()))
+            .expression_attribute_values(":now", layout::millis(now))
+            .limit(i32::try_from(page.limit).unwrap_or(i32::MAX))
+            .set_exclusive_start_key(start);
+        let found = self.read_by(|| "jobs that are due".into(), query.send()).await?;
+        let mut due = Page::new(Vec::new(), found.last_evaluated_key.as_ref().map(layout::due_cursor));
+        for item in found.items() {
+            match layout::due_of(item) {
+                Ok(job) => due.rows.push(job),
+                Err(error) => due.damaged.push(damaged(error)?),
+            }
+        }
+        Ok(due)
+    }
+}
+
+/// What is damaged alone; any other error is one of the whole list.
+fn damaged(error: StoreError) -> Result<Damaged, StoreError> {
+    match error {
+        StoreError::Corrupt { subject, why } => Ok(Damaged { subject, why }),
+        error => Err(error),
+    }
+}

@@ -1,0 +1,293 @@
+//! Recording outcomes: one guarded `UpdateItem` for what one worker reports of one chunk.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+};
+
+use aws_sdk_dynamodb::types::ReturnValue;
+use futures::future::try_join_all;
+use status_core::{
+    BatchIndex, BatchReport, Consistency, Effect, Job, JobId, Settled, Status, StoreError, Timestamp,
+    Written, chunk as chunks,
+};
+
+use crate::{
+    DynamoStore,
+    chunk::Chunk,
+    expression::Expression,
+    head,
+    layout::{self, CHUNK, Item},
+    request::Write,
+};
+
+/// The most outcomes in one write: an expression has at most 4 KB.
+const MOST_IN_ONE_WRITE: usize = 32;
+/// How often a write is tried again because its chunk changed. Each time at least one of its batches had
+/// settled, or the chunk's size or last time became known.
+const TRIES: usize = MOST_IN_ONE_WRITE + 4;
+
+/// What one worker reports of one batch, as it is to be counted.
+#[derive(Clone)]
+pub(crate) struct Attempt<'a> {
+    pub(crate) report: Cow<'a, BatchReport>,
+    /// Whether its errors have been kept and are to be listed if it counts.
+    pub(crate) listed: bool,
+}
+
+/// What was read before errors are kept or a failure is judged: only reports of such need it.
+pub(crate) struct Before {
+    pub(crate) job: Job,
+    pub(crate) chunks: HashMap<u64, Chunk>,
+    /// Whether the job has as many errors as its policy allows.
+    pub(crate) errors_are_full: bool,
+}
+
+/// What became of the reports of one chunk.
+struct Part {
+    effects: Vec<(BatchIndex, Effect)>,
+    may_decide: bool,
+    status: Option<Status>,
+}
+
+impl DynamoStore {
+    pub(crate) async fn report_outcomes(
+        &self,
+        id: JobId,
+        reports: &[BatchReport],
+        at: Timestamp,
+    ) -> Result<Written, StoreError> {
+        // Successes and failures apart: one expression cannot add to a set and delete from it.
+        let mut groups: BTreeMap<(u64, Settled), Vec<&BatchReport>> = BTreeMap::new();
+        for report in reports {
+            let group = (chunks::number_of(report.batch()), report.settles_as());
+            groups.entry(group).or_default().push(report);
+        }
+        let is_plain = |r: &BatchReport| r.errors().is_empty() && r.settles_as() == Settled::Completed;
+        let before = if reports.iter().all(is_plain) {
+            None
+        } else {
+            Some(self.before_report(id, groups.keys().map(|(number, _)| *number)).await?)
+        };
+        let parts = groups.iter().flat_map(|((number, _), group)| {
+            group.chunks(MOST_IN_ONE_WRITE).map(move |part| (*number, part))
+        });
+        let reported = parts.map(|(number, part)| self.report_part(id, number, part, before.as_ref(), at));
+        let parts = try_join_all(reported).await?;
+        let may_decide = parts.iter().any(|part| part.may_decide);
+        let status = parts.iter().filter_map(|part| part.status).max();
+        Ok(Written::new(parts.into_iter().flat_map(|part| part.effects).collect(), may_decide, status))
+    }
+
+    async fn before_report(
+        &self,
+        id: JobId,
+        numbers: impl Iterator<Item = u64>,
+    ) -> Result<Before, StoreError> {
+        let mut keys: Vec<_> = numbers.map(|number| layout::chunk_key(id, number)).collect();
+        keys.dedup();
+        keys.extend([layout::head_key(id), layout::errors_count_key(id)]);
+        let found = self.look(id, keys, Consistency::Eventual).await?;
+        let job = self.found_or_gone(id, found.job).await?.ok_or(StoreError::NotFound(id))?;
+        let errors_are_full = found.errors >= job.policy.max_errors;
+        Ok(Before { job, chunks: found.chunks, errors_are_full })
+    }
+
+    async fn report_part(
+        &self,
+        id: JobId,
+        number: u64,
+        reports: &[&BatchReport],
+        before: Option<&Before>,
+        at: Timestamp,
+    ) -> Result<Part, StoreError> {
+        let attempts = match before {
+            Some(before) => self.keep_errors(before, reports).await?,
+            None => reports.iter().map(|report| plain(report)).collect(),
+        };
+        let (chunk, effects, added) = self.write_part(id, number, &attempts, at).await?;
+        let Some(chunk) = chunk else {
+            return Ok(Part { effects, may_decide: false, status: None });
+        };
+        let mut part = Part { effects, may_decide: false, status: chunk.over };
+        if added > 0 && chunk.facts.counts.settled() == added {
+            match self.check_new_chunk(id, &chunk).await? {
+                NewChunk::OfJob(status) => part.status = Some(status),
+                NewChunk::PastTheTotal => {
+                    part.effects = reports.iter().map(|r| (r.batch(), Effect::OutOfRange)).collect();
+                    return Ok(part);
+                }
+            }
+        }
+        let failed = before.is_some_and(|before| may_have_failed(&before.job, &chunk));
+        part.may_decide = failed || self.may_be_last(id, &chunk).await?;
+        self.count_errors(id, &chunk, before, &attempts, &part.effects).await?;
+        if chunk.is_full(None) && chunk.capacity.is_none() && !chunk.compacted {
+            self.compact(id, &chunk).await;
+        }
+        Ok(part)
+    }
+
+    /// Counts the attempts that are news to the chunk: the chunk as it is then, what became of each
+    /// attempt, and how many batches it has more.
+    async fn write_part(
+        &self,
+        id: JobId,
+        number: u64,
+        attempts: &[Attempt<'_>],
+        at: Timestamp,
+    ) -> Result<(Option<Chunk>, Vec<(BatchIndex, Effect)>, u64), StoreError> {
+        // Until the chunk says otherwise, all are news.
+        let mut seen: Option<Chunk> = None;
+        for _ in 0..TRIES {
+            let effects: Vec<_> =
+                attempts.iter().map(|attempt| (attempt, effect_of(attempt, seen.as_ref()))).collect();
+            let news: Vec<_> = effects.iter().filter(|(_, effect)| effect.is_change()).copied().collect();
+            let told = effects.iter().map(|(attempt, effect)| (attempt.report.batch(), *effect)).collect();
+            if news.is_empty() {
+                return Ok((seen, told, 0));
+            }
+            let added = news.iter().filter(|(_, effect)| *effect == Effect::Counted).count() as u64;
+            let expression = Expression::new(id, &news, seen.as_ref(), at);
+            match self.write(id, number, expression).await? {
+                Write::Applied(chunk) => return Ok((Some(chunk), told, added)),
+                Write::Refused(old) => seen = old.map(|item| Chunk::decode(id, &item)).transpose()?,
+            }
+        }
+        Err(StoreError::Conflict(id))
+    }
+
+    /// The write itself.
+    async fn write(
+        &self,
+        id: JobId,
+        number: u64,
+        expression: Expression,
+    ) -> Result<Write<Chunk>, StoreError> {
+        let update = self
+            .update(layout::chunk_key(id, number))
+            .update_expression(expression.update)
+            .condition_expression(expression.condition)
+            .set_expression_attribute_values(Some(expression.values))
+            .return_values(ReturnValue::AllNew);
+        Ok(match self.write_by(|| format!("job {id}"), update.send()).await? {
+            Write::Applied(done) => {
+                let missing = || layout::corrupt(id, "the server did not answer with the chunk");
+                Write::Applied(Chunk::decode(id, &done.attributes.ok_or_else(missing)?)?)
+            }
+            Write::Refused(old) => Write::Refused(old),
+        })
+    }
+
+    /// Whether `chunk` may have been the last one open. Batches come roughly in order, so that the head
+    /// and the highest chunk (the two last items of a job: one read unit) nearly always tell that it was
+    /// not, and spare reading them all.
+    pub(crate) async fn may_be_last(&self, id: JobId, chunk: &Chunk) -> Result<bool, StoreError> {
+        if !chunk.is_full(None) {
+            return Ok(false);
+        }
+        let query = self.query(id.to_string(), Consistency::Strong).scan_index_forward(false).limit(2);
+        let ends = self.read_by(|| format!("job {id}"), query.send()).await?;
+        let [head, highest] = ends.items() else { return Ok(true) };
+        let (job, highest) = (head::decode(id, head)?, Chunk::decode(id, highest)?);
+        if job.status != Status::Processing {
+            return Ok(!job.status.is_terminal());
+        }
+        let last = match job.total() {
+            None => false,
+            Some(total) => {
+                highest.number >= chunks::chunks_of(total).saturating_sub(1) && highest.is_full(Some(total))
+            }
+        };
+        Ok(last || may_have_failed(&job, chunk))
+    }
+
+    /// Whoever writes a chunk first looks at the head: whether there is a job that has it, and whether it
+    /// is over.
+    async fn check_new_chunk(&self, id: JobId, chunk: &Chunk) -> Result<NewChunk, StoreError> {
+        let key = layout::chunk_key(id, chunk.number);
+        let Some(job) = self.head(id, Consistency::Strong).await? else {
+            self.delete(id, key).await?;
+            return Err(StoreError::NotFound(id));
+        };
+        if job.total().is_some_and(|total| total <= chunk.first()) {
+            self.delete(id, key).await?;
+            return Ok(NewChunk::PastTheTotal);
+        }
+        if job.status.is_terminal() {
+            self.expire(&job, key).await?;
+        }
+        Ok(NewChunk::OfJob(job.status))
+    }
+
+    /// Drops the set of a full chunk: its size says the same. Polls get cheaper; whether it works
+    /// this time does not matter.
+    async fn compact(&self, id: JobId, chunk: &Chunk) {
+        let update = self
+            .update(layout::chunk_key(id, chunk.number))
+            .update_expression("SET z = :n, cap = :none REMOVE c")
+            .condition_expression("size(c) = :n")
+            .expression_attribute_values(":n", layout::number(CHUNK))
+            .expression_attribute_values(":none", layout::number(0));
+        if let Err(error) = self.write_by(|| format!("job {id}"), update.send()).await {
+            tracing::debug!(job = %id, chunk = chunk.number, %error, "a full chunk was not compacted");
+        }
+    }
+
+    /// Notes when work on these batches began: one write for each chunk.
+    pub(crate) async fn note_starts(
+        &self,
+        id: JobId,
+        batches: &[BatchIndex],
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let of_one_chunk = |a: &BatchIndex, b: &BatchIndex| chunks::number_of(*a) == chunks::number_of(*b);
+        let age = id.age_ms(at);
+        try_join_all(batches.chunk_by(of_one_chunk).map(|batches| async move {
+            let starts: Vec<_> =
+                batches.iter().map(|batch| format!("s{} = :t", chunks::place_of(*batch))).collect();
+            let update = self
+                .update(layout::chunk_key(id, chunks::number_of(batches[0])))
+                .update_expression(format!("SET {}, {}", layout::CHUNK_BIRTH, starts.join(", ")))
+                .set_expression_attribute_values(Some(layout::chunk_birth(id)))
+                .expression_attribute_values(":t", layout::number(age));
+            self.write_by(|| format!("job {id}"), update.send()).await.map(drop)
+        }))
+        .await
+        .map(drop)
+    }
+
+    pub(crate) async fn delete(&self, id: JobId, key: Item) -> Result<(), StoreError> {
+        self.write_by(|| format!("job {id}"), self.deletion(key).send()).await.map(drop)
+    }
+}
+
+/// What a chunk turned out to be that was written for the first time.
+enum NewChunk {
+    /// One of the job's, which has this status.
+    OfJob(Status),
+    /// None of the job's.
+    PastTheTotal,
+}
+
+fn plain<'a>(report: &'a BatchReport) -> Attempt<'a> {
+    Attempt { report: Cow::Borrowed(report), listed: false }
+}
+
+/// What an attempt does to its chunk, which is as it was seen last.
+fn effect_of(attempt: &Attempt<'_>, chunk: Option<&Chunk>) -> Effect {
+    let batch = attempt.report.batch();
+    match chunk {
+        Some(chunk) if chunk.capacity.is_some_and(|size| chunks::place_of(batch) >= size) => {
+            Effect::OutOfRange
+        }
+        chunk => attempt.report.effect(chunk.and_then(|chunk| chunk.settled(batch))),
+    }
+}
+
+/// Whether the failures in this chunk may be too many for the job.
+pub(crate) fn may_have_failed(job: &Job, chunk: &Chunk) -> bool {
+    let (failed, total) = (chunk.facts_of(job.total()).counts.failed, job.total());
+    let parts = total.map(chunks::chunks_of);
+    !job.status.is_terminal() && job.policy.tolerance.may_be_exceeded(failed, parts, total)
+}
