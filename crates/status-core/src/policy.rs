@@ -103,7 +103,8 @@ impl Tolerance {
     ///
     /// If all failures together are past the tolerance, at least one part holds more than its share
     /// (the pigeonhole principle; Cormode, Muthukrishnan, Yi: "Algorithms for distributed functional
-    /// monitoring", SODA 2008). So it is enough that each worker judges by the part it has written.
+    /// monitoring", SODA 2008). So somebody who looks at every part in turn finds out. The one whose
+    /// failure was too many may have written another part: a failing batch has to look in any case.
     pub fn may_be_exceeded(self, failed: u64, parts: Option<u64>, total: Option<u64>) -> bool {
         match parts {
             Some(parts) => self.is_exceeded(failed.saturating_mul(parts.max(1)), total),

@@ -202,11 +202,12 @@ impl DynamoStore {
         Err(StoreError::Throttled { operation, subject, source: "keys stayed unprocessed".into() })
     }
 
-    /// Tells the last chunk its size, so that whoever settles it knows.
+    /// Tells the last chunk its size, so that whoever settles it knows. One that is compacted is full.
     async fn mark_capacity(&self, id: JobId, total: u64) -> Result<(), StoreError> {
         let update = self
             .update(layout::chunk_key(id, total / CHUNK))
             .update_expression(format!("SET {}, cap = :cap", layout::CHUNK_BIRTH))
+            .condition_expression("attribute_not_exists(z)")
             .set_expression_attribute_values(Some(layout::chunk_birth(id)))
             .expression_attribute_values(":cap", layout::number(total % CHUNK));
         self.write_by(|| format!("job {id}"), update.send()).await.map(drop)

@@ -119,7 +119,9 @@ impl DynamoStore {
                 }
             }
         }
-        let failed = before.is_some_and(|before| may_have_failed(&before.job, &chunk));
+        // A failing batch always looks: those of other chunks may have left one failure to the tolerance.
+        let fails = reports.iter().any(|report| report.settles_as() == Settled::Failed);
+        let failed = before.is_some_and(|before| fails || may_have_failed(&before.job, &chunk));
         part.may_decide = failed || self.may_be_last(id, &chunk).await?;
         self.count_errors(id, &chunk, before, &attempts, &part.effects).await?;
         if chunk.is_full(None) && chunk.capacity.is_none() && !chunk.compacted {
@@ -285,7 +287,7 @@ fn effect_of(attempt: &Attempt<'_>, chunk: Option<&Chunk>) -> Effect {
     }
 }
 
-/// Whether the failures in this chunk may be too many for the job.
+/// Whether the failures in this chunk are more than its share of what the job tolerates.
 pub(crate) fn may_have_failed(job: &Job, chunk: &Chunk) -> bool {
     let (failed, total) = (chunk.facts_of(job.total()).counts.failed, job.total());
     let parts = total.map(chunks::chunks_of);
