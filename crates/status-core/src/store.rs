@@ -96,7 +96,8 @@ pub trait StatusStore: Debug + Send + Sync + 'static {
     async fn report(&self, id: JobId, reports: &[BatchReport], at: Timestamp) -> Result<Written, StoreError>;
 
     /// What failed in a job, by batch and item: at most the job's
-    /// [`max_errors`](crate::Policy::max_errors) in all. Empty if there is no such job.
+    /// [`max_errors`](crate::Policy::max_errors) in all. Empty if there is no such job. Sorted by batch;
+    /// cursors are [`ErrorsPosition`]s as text.
     async fn errors(&self, id: JobId, page: &PageRequest) -> Result<Page<ItemError>, StoreError>;
 
     /// The batches from `from` on that stand as `which`, in order, at most `limit`: below the total, or

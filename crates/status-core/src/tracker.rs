@@ -12,10 +12,10 @@ use std::{
 use futures::Stream;
 
 use crate::{
-    Actor, BatchIndex, BatchReport, BatchState, Clock, Command, Consistency, Due, Effect, Error, Failure,
-    ItemError, Job, JobId, JobState, OwnerId, Page, PageRequest, Policy, Rejection, Settled, Snapshot,
-    Status, StatusStore, StoreError, SystemClock, Timestamp, Token, Totals, Verdict, clock, machine, text,
-    watch::Feeds,
+    Actor, BatchIndex, BatchReport, BatchState, Clock, Command, Consistency, Due, Effect, Error,
+    ErrorsPosition, Failure, ItemError, Job, JobId, JobState, OwnerId, Page, PageRequest, Policy, Rejection,
+    Settled, Snapshot, Status, StatusStore, StoreError, SystemClock, Timestamp, Token, Totals, Verdict,
+    clock, machine, text, watch::Feeds,
 };
 
 pub use owned::OwnedJobs;
@@ -568,19 +568,27 @@ impl Tracker {
         }
     }
 
-    /// The record of a job that failed by its facts, with the error that did it, where that can be read.
+    /// The record of a job that failed by its facts, with the error of a failed batch, where that can be
+    /// read.
     async fn with_culprit(&self, mut job: Job) -> Job {
         if job.status == Status::Failed {
-            match self.store.errors(job.id, &PageRequest::first(1)).await {
-                Ok(page) => {
-                    if let Some(error) = page.rows.first() {
-                        machine::name_culprit(&mut job, error);
-                    }
-                }
+            match self.culprit(job.id).await {
+                Ok(Some(error)) => machine::name_culprit(&mut job, &error),
+                Ok(None) => {}
                 Err(error) => tracing::warn!(job = %job.id, %error, "the error to name cannot be read"),
             }
         }
         job
+    }
+
+    /// An error of the first batch that failed.
+    async fn culprit(&self, id: JobId) -> Result<Option<ItemError>, StoreError> {
+        let failed = self.store.batches(id, BatchState::Failed, 0, 1).await?;
+        let Some(failed) = failed.first() else { return Ok(None) };
+        let first = ErrorsPosition { batch: failed.get(), ..ErrorsPosition::default() };
+        let page = PageRequest { limit: 1, cursor: Some(first.to_string()) };
+        let errors = self.store.errors(id, &page).await?.rows;
+        Ok(errors.into_iter().find(|error| error.batch == *failed))
     }
 
     async fn after_decision(&self, before: &Job, after: &Job) {
