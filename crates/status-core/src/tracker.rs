@@ -20,8 +20,8 @@ use crate::{
 
 pub use owned::OwnedJobs;
 
-/// How often a decision is tried again because somebody else's came first. A job sees at most seven decisions, so more
-/// conflicts than this are a fault of the store.
+/// How many swaps one command tries: because somebody else's came first, or since the facts decide
+/// before the command. A job sees at most seven decisions, so a store that needs more is at fault.
 const TRIES: u32 = 32;
 /// How long a sweeper has a job to itself, to look at it and decide.
 const LEASE: Duration = Duration::from_secs(60);
@@ -543,8 +543,7 @@ impl Tracker {
         by: &Actor,
         owner: Option<&OwnerId>,
     ) -> Result<JobState, Error> {
-        let mut conflicts = 0;
-        loop {
+        for attempt in 1..=TRIES {
             let JobState { job, facts } = self.read(id, Consistency::Strong, owner).await?;
             let decided = machine::decide(&job, &facts, command, by, self.clock.now());
             let (next, is_answer) = match decided.map_err(|rejection| Error::Rejected { id, rejection })? {
@@ -559,13 +558,13 @@ impl Tracker {
                         return Ok(JobState { job: next, facts });
                     }
                 }
-                Err(StoreError::Conflict(_)) if conflicts < TRIES => {
-                    conflicts += 1;
-                    tokio::time::sleep(Duration::from_millis(u64::from(conflicts.min(8)) * 3)).await;
+                Err(StoreError::Conflict(_)) => {
+                    tokio::time::sleep(Duration::from_millis(u64::from(attempt.min(8)) * 3)).await;
                 }
                 Err(error) => return Err(error.into()),
             }
         }
+        Err(StoreError::Conflict(id).into())
     }
 
     /// The record of a job that failed by its facts, with the error of a failed batch, where that can be
