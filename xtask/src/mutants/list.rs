@@ -134,7 +134,7 @@ mutants! {
         "does not tell the chunks that the job is over":
             "\"SET ttl_at = :ttl, st = :st\"" => "\"SET ttl_at = :ttl, xst = :st\"", [DYNAMO];
         "erases a job and leaves its errors":
-            "keys.extend(self.keys(id, layout::errors_pk(id), \"\").await?);" => "", [DYNAMO, ITEMS];
+            "self.delete_all(id, &errors).await?;" => "drop(errors);", [DYNAMO, ITEMS];
     }
     "crates/status-memory/src/entry.rs" {
         "counts a batch as often as it is reported, in memory":
