@@ -5,10 +5,10 @@ mod errors;
 
 use std::time::Duration;
 
-use status_core::{Clock, Consistency, Error, JobId, OwnerId, PageRequest, StatusStore, Timestamp};
+use status_core::{Clock, Consistency, Error, JobId, OwnerId, PageRequest, StatusStore, Timestamp, clock};
 use tokio::time::sleep;
 
-use crate::{invariant::Invariant, world::Process};
+use crate::{backend::RawItem, invariant::Invariant, ledger::Book, words::Words, world::Process};
 
 /// By then the last request that is late has come.
 const LATE: Duration = Duration::from_secs(30);
@@ -18,6 +18,9 @@ const AGAIN: Duration = Duration::from_secs(200);
 const LONG_AFTER: Duration = Duration::from_secs(31 * 24 * 3_600);
 /// By then everything has expired.
 const VERY_LONG_AFTER: Duration = Duration::from_secs(200 * 24 * 3_600);
+
+/// By then everything has expired that was left behind, whatever rules its job had.
+const LONGEST_OF_ALL: Duration = Duration::from_secs(500 * 24 * 3_600);
 
 /// Judges a run that has come to its end.
 pub async fn audit(auditor: &Process) {
@@ -35,15 +38,14 @@ async fn look_back(auditor: &Process) -> Result<(), Error> {
         check_decided(auditor, *id).await?;
     }
     sleep(LONG_AFTER).await;
+    world.backend.expire();
     sweep(auditor, 3).await?;
     for (id, _) in &jobs {
         let book = world.ledger.book(*id);
         books::check(auditor, *id, &book).await?;
     }
     check_lists(auditor, &jobs.iter().map(|(id, _)| *id).collect::<Vec<_>>()).await?;
-    let then = world.time.now().as_second().unsigned_abs() + VERY_LONG_AFTER.as_secs();
-    let left = world.backend.left_at(then);
-    world.verdict.check(left.is_empty(), Invariant::EverythingDies, || left.join("\n    "));
+    check_expiry(auditor, &jobs);
     sleep(VERY_LONG_AFTER).await;
     sweep(auditor, 1).await?;
     for (id, _) in &jobs {
@@ -57,7 +59,7 @@ async fn sweep(auditor: &Process, times: u32) -> Result<(), Error> {
     for _ in 0..times {
         sleep(AGAIN).await;
         let swept = auditor.tracker.sweep().await?;
-        auditor.world.history.note(&auditor.name, || format!("sweep: {swept:?}"));
+        auditor.world.history.note(&auditor.name, || format!("sweep: {}", swept.words()));
         auditor.world.verdict.check(swept.errors == 0, Invariant::WorksWhenQuiet, || format!("{swept:?}"));
     }
     Ok(())
@@ -71,6 +73,22 @@ async fn check_decided(auditor: &Process, id: JobId) -> Result<(), Error> {
     let is_decided = !state.job.is_decided_by(&state.facts.counts);
     auditor.world.verdict.check(is_decided, Invariant::NothingUndecided, || format!("{state:?}"));
     Ok(())
+}
+
+/// Every raw item has an expiry: those of a job that has ended by its rules, others by the longest that any
+/// job can have.
+fn check_expiry(auditor: &Process, jobs: &[(JobId, Book)]) {
+    let world = &auditor.world;
+    let now = world.time.now();
+    let ids: Vec<_> = jobs.iter().map(|(id, _)| id.to_string()).collect();
+    let of_jobs = |item: &RawItem| ids.contains(&item.partition);
+    let stays = |item: &&RawItem| {
+        let at_most = if of_jobs(item) { VERY_LONG_AFTER } else { LONGEST_OF_ALL };
+        item.expires.is_none_or(|at| at > clock::after(now, at_most).as_second())
+    };
+    let items = world.backend.items();
+    let left: Vec<_> = items.iter().filter(stays).map(|item| item.words.as_str()).collect();
+    world.verdict.check(left.is_empty(), Invariant::EverythingDies, || left.join("\n    "));
 }
 
 /// All jobs are listed once, none is open, none is due.

@@ -41,7 +41,26 @@ fn local(store: impl StatusStore, time: VirtualTime) -> Backend {
     Backend::Local(Arc::new(store), Arc::new(Past::new(time)))
 }
 
+/// Something stored, as it is stored.
+#[derive(Clone, Debug)]
+pub struct RawItem {
+    /// What it belongs to.
+    pub partition: String,
+    /// When it expires, in seconds after 1970.
+    pub expires: Option<i64>,
+    /// All of it.
+    pub words: String,
+}
+
 impl Backend {
+    /// All that is stored, where it can be looked at from outside.
+    pub fn items(&self) -> Vec<RawItem> {
+        match self {
+            Self::Dynamo(engine) => dynamo::items(engine),
+            Self::Local(..) => Vec::new(),
+        }
+    }
+
     /// Makes what has to be there before the first process begins.
     pub async fn prepare(&self, wire: Wire, time: VirtualTime) -> Result<(), StoreError> {
         match self {
@@ -49,6 +68,13 @@ impl Backend {
                 dynamo::store(engine, wire, time, Arc::new(time), 1).create_table().await
             }
             Self::Local(..) => Ok(()),
+        }
+    }
+
+    /// Deletes what has expired, as a server does by itself some time later.
+    pub fn expire(&self) {
+        if let Self::Dynamo(engine) = self {
+            engine.expire();
         }
     }
 
@@ -63,16 +89,6 @@ impl Backend {
         match self {
             Self::Dynamo(engine) => Arc::new(dynamo::store(engine, wire, time, clock, attempts)),
             Self::Local(store, past) => Arc::new(FaultyStore::new(store.clone(), past.clone(), wire)),
-        }
-    }
-}
-
-impl Backend {
-    /// The raw items that will still be there at this moment, or for ever: all of them in words.
-    pub fn left_at(&self, seconds: u64) -> Vec<String> {
-        match self {
-            Self::Dynamo(engine) => dynamo::left_at(engine, seconds),
-            Self::Local(..) => Vec::new(),
         }
     }
 }

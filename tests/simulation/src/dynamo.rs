@@ -21,6 +21,7 @@ use status_core::Clock;
 use status_dynamo::DynamoStore;
 
 use crate::{
+    backend::RawItem,
     engine::{Answer, Engine, Request},
     faults::{Faults, Kind, Operation},
     history::brief,
@@ -59,16 +60,17 @@ pub fn store(
     DynamoStore::new(Client::from_conf(config), TABLE).with_clock(clock)
 }
 
-/// The items that have no expiry, or one after this moment.
-pub fn left_at(engine: &Engine, seconds: u64) -> Vec<String> {
+/// All items of the table.
+pub fn items(engine: &Engine) -> Vec<RawItem> {
     let request = Request { operation: "Scan".into(), body: format!(r#"{{"TableName":"{TABLE}"}}"#).into() };
     let answer: Value = serde_json::from_str(&engine.answer(&request).body).unwrap_or_default();
     let items = answer["Items"].as_array().cloned().unwrap_or_default();
-    let stays = |item: &Value| {
-        let expires = item["ttl_at"]["N"].as_str().and_then(|seconds| seconds.parse::<u64>().ok());
-        expires.is_none_or(|expires| expires > seconds)
+    let raw = |item: &Value| RawItem {
+        partition: item["pk"]["S"].as_str().unwrap_or_default().to_owned(),
+        expires: item["ttl_at"]["N"].as_str().and_then(|seconds| seconds.parse().ok()),
+        words: sorted(item),
     };
-    items.iter().filter(|item| stays(item)).map(sorted).collect()
+    items.iter().map(raw).collect()
 }
 
 /// The SDK's way to the engine.

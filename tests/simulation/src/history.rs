@@ -64,6 +64,11 @@ impl History {
         self.inner().names.iter().fold(text.to_owned(), |text, (id, name)| text.replace(id, name))
     }
 
+    /// How many steps there were.
+    pub fn steps(&self) -> u64 {
+        self.inner().steps
+    }
+
     /// All steps, a line each; none where only steps are counted.
     pub fn lines(&self) -> Vec<String> {
         self.inner().lines.clone()

@@ -31,6 +31,7 @@ pub mod random;
 pub mod scenario;
 pub mod time;
 pub mod wire;
+pub mod words;
 pub mod world;
 pub mod wrapped;
 
@@ -54,6 +55,8 @@ pub struct Run {
     pub batches: u64,
     /// How many workers there were.
     pub workers: usize,
+    /// How many steps it took.
+    pub steps: u64,
     /// What happened, if that was asked for.
     pub history: Vec<String>,
 }
@@ -74,6 +77,7 @@ pub fn simulate(seed: u64, store: &str, detail: Detail) -> Option<Run> {
             tally,
             batches: world.scenario.jobs.iter().map(|plan| plan.total).sum(),
             workers: world.scenario.workers,
+            steps: world.history.steps(),
             history: world.history.lines(),
         })
     })

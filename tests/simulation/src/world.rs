@@ -3,8 +3,8 @@
 use std::{
     fmt::Debug,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -29,10 +29,14 @@ use crate::{
     scenario::Scenario,
     time::VirtualTime,
     wire::{Life, Wire},
+    words::Words,
 };
 
 /// How long it may take until all is done once nothing goes wrong any more.
 const PATIENCE: Duration = Duration::from_secs(1_800);
+
+/// By then every call that met a fault has come back.
+const AFTERMATH: Duration = Duration::from_secs(90);
 
 /// What all processes of a run share.
 #[derive(Debug)]
@@ -58,7 +62,7 @@ pub struct World {
     pub(crate) backend: Backend,
     skews: Random,
     ids: Arc<Ids>,
-    is_calm: AtomicBool,
+    quiet_since: OnceLock<Duration>,
     is_over: AtomicBool,
 }
 
@@ -100,7 +104,7 @@ pub struct Process {
 struct Ids {
     random: Random,
     history: Arc<History>,
-    count: std::sync::atomic::AtomicU64,
+    count: AtomicU64,
 }
 
 impl Debug for Ids {
@@ -130,9 +134,9 @@ impl World {
             ids: Arc::new(Ids {
                 random: Random::new(seed, "ids"),
                 history: history.clone(),
-                count: Default::default(),
+                count: AtomicU64::new(0),
             }),
-            is_calm: AtomicBool::new(false),
+            quiet_since: OnceLock::new(),
             is_over: AtomicBool::new(false),
             scenario,
             history,
@@ -149,9 +153,14 @@ impl World {
         }
     }
 
-    /// Whether nothing goes wrong any more.
+    /// Whether nothing goes wrong any more with what begins now.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet_since.get().is_some()
+    }
+
+    /// Whether nothing has gone wrong for so long that no call has an excuse to fail.
     pub fn is_calm(&self) -> bool {
-        self.is_calm.load(Ordering::Relaxed)
+        self.quiet_since.get().is_some_and(|since| self.time.elapsed() > *since + AFTERMATH)
     }
 
     /// Whether there is nothing left to do.
@@ -195,7 +204,7 @@ impl World {
         }
         let _ = timeout(self.scenario.quiet_after, self.drained()).await;
         self.faults.stop();
-        self.is_calm.store(true, Ordering::Relaxed);
+        let _ = self.quiet_since.set(self.time.elapsed());
         self.uploads.calm();
         self.batches.calm();
         self.history.note("world", || "it is quiet from now on".to_owned());
@@ -249,8 +258,8 @@ impl Process {
     }
 
     /// Writes down what an actor did, and judges the error if it failed.
-    pub fn said<T: Debug>(&self, id: JobId, what: &str, answer: Result<T, Error>) -> Result<T, Error> {
-        self.world.history.note(&self.name, || format!("{what} of {id}: {answer:?}"));
+    pub fn said<T: Words>(&self, id: JobId, what: &str, answer: Result<T, Error>) -> Result<T, Error> {
+        self.world.history.note(&self.name, || format!("{what} of {id}: {}", answer.words()));
         if let Err(error) = &answer {
             self.world.ledger.check_error(error, Some(id), self.world.is_calm());
         }

@@ -7,7 +7,6 @@
 use std::{
     any::Any,
     collections::BTreeMap,
-    fmt::Debug,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -25,6 +24,7 @@ use crate::{
     invariant::Invariant,
     time::VirtualTime,
     wire::{Call, Carried, Wire},
+    words::Words,
 };
 
 /// The way of one process to a store that all share.
@@ -99,7 +99,7 @@ impl<T> Clone for Method<T> {
     }
 }
 
-impl<T: Clone + Debug + Send + 'static> Call for Method<T> {
+impl<T: Clone + Words + Send + 'static> Call for Method<T> {
     type Answer = Result<T, StoreError>;
 
     fn operation(&self) -> Operation {
@@ -136,13 +136,13 @@ impl<T: Clone + Debug + Send + 'static> Call for Method<T> {
     }
 
     fn answer(answer: &Self::Answer) -> String {
-        brief(&format!("{answer:?}"), 1_000)
+        brief(&answer.words(), 1_000)
     }
 
     fn complaint(&self, answer: &Self::Answer) -> Option<(Invariant, String)> {
         match answer {
             Err(StoreError::Conflict(_) | StoreError::NotFound(_)) | Ok(_) => None,
-            Err(StoreError::Corrupt { .. }) => Some((Invariant::NothingUnreadable, format!("{answer:?}"))),
+            Err(StoreError::Corrupt { .. }) => Some((Invariant::NothingUnreadable, answer.words())),
             Err(error) => Some((Invariant::NoInvalidRequest, format!("{error:?}"))),
         }
     }
@@ -191,7 +191,7 @@ impl FaultyStore {
         }
     }
 
-    async fn call<T: Clone + Debug + Send + 'static>(&self, method: Method<T>) -> Result<T, StoreError> {
+    async fn call<T: Clone + Words + Send + 'static>(&self, method: Method<T>) -> Result<T, StoreError> {
         let operation = method.operation.name;
         match self.wire.carry(method).await {
             Carried::Answer(answer) => answer,
@@ -225,7 +225,7 @@ impl StatusStore for FaultyStore {
         let (job, shown) = (job.clone(), job.clone());
         let id = job.id;
         let create =
-            self.method("create", Kind::Write, move || format!("{shown:?}"), on!(store.create(&job), job));
+            self.method("create", Kind::Write, move || shown.words(), on!(store.create(&job), job));
         self.call(Method { changes: Some(id), ..create }).await
     }
 
@@ -251,7 +251,7 @@ impl StatusStore for FaultyStore {
         let (next, shown) = (next.clone(), next.clone());
         let id = next.id;
         let decide =
-            self.method("decide", Kind::Write, move || format!("{shown:?}"), on!(store.decide(&next), next));
+            self.method("decide", Kind::Write, move || shown.words(), on!(store.decide(&next), next));
         self.call(Method { changes: Some(id), ..decide }).await
     }
 
@@ -276,7 +276,7 @@ impl StatusStore for FaultyStore {
         let begin = self.method(
             "begin",
             Kind::Write,
-            move || format!("{id} {shown:?} {at}"),
+            move || format!("{id} {} at {at}", shown.words()),
             on!(store.begin(id, &batches, at), batches),
         );
         self.call(Method { changes: Some(id), ..begin }).await
@@ -287,7 +287,7 @@ impl StatusStore for FaultyStore {
         let report = self.method(
             "report",
             Kind::Write,
-            move || format!("{id} {shown:?} {at}"),
+            move || format!("{id} {} at {at}", shown.words()),
             on!(store.report(id, &reports, at), reports),
         );
         self.call(Method { changes: Some(id), ..report }).await

@@ -15,6 +15,7 @@ use tokio::time::sleep;
 use super::Actor;
 use crate::{
     scenario::{Plan, Split},
+    words::Words,
     world::{Process, Upload},
 };
 
@@ -65,7 +66,7 @@ impl Owner {
         let ledger = &process.world.ledger;
         loop {
             let created = process.jobs_of(plan.owner).create(plan.new.clone()).await;
-            process.world.history.note(&process.name, || format!("creates {}: {created:?}", plan.name));
+            process.world.history.note(&process.name, || format!("creates {}: {}", plan.name, created.words()));
             match created {
                 Ok(snapshot) => {
                     ledger.created(self.number, &snapshot);

@@ -7,7 +7,7 @@ use status_core::{BatchState, Error, JobId, OwnedJobs, OwnerId, PageRequest, Sna
 use tokio::sync::Mutex;
 
 use super::{Actor, owner::Owner};
-use crate::{scenario::Plan, world::Process};
+use crate::{scenario::Plan, words::Words, world::Process};
 
 /// What one person has been shown last.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl View {
 
     /// Takes the next snapshot, which must not be an older one.
     pub(super) fn show(&mut self, process: &Process, snapshot: &Snapshot) {
-        process.world.history.note(&process.name, || format!("{} sees {snapshot:?}", self.name));
+        process.world.history.note(&process.name, || format!("{} sees {}", self.name, snapshot.words()));
         process.world.ledger.saw(snapshot);
         if let Some(last) = &self.last {
             process.world.ledger.check_order(&self.name, last, snapshot);

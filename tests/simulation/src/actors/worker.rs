@@ -89,7 +89,7 @@ impl Delivery<'_> {
         let random = &world.random;
         let took = Duration::from_millis(random.within(1..=self.plan.work.as_millis() as u64));
         sleep(took).await;
-        if !world.is_calm() && random.per_mille(world.scenario.deaths_per_mille) {
+        if !world.is_quiet() && random.per_mille(world.scenario.deaths_per_mille) {
             self.process.die().await;
         }
         let Trouble { fails_per_mille, errors_per_mille, most_errors } = self.plan.trouble;

@@ -11,6 +11,7 @@ use crate::{
     invariant::{Invariant, Verdict},
     ledger::Book,
     scenario::Plan,
+    words::Words,
     world::Process,
 };
 
@@ -28,7 +29,7 @@ pub(super) async fn check(auditor: &Process, id: JobId, book: &Book) -> Result<(
     let floor = world.ledger.floor(id);
     let snapshot = auditor.tracker.snapshot_now(id).await?;
     let job = auditor.store.job(id, Consistency::Strong).await?.ok_or(Error::NotFound(id))?;
-    auditor.world.history.note(&auditor.name, || format!("finds {job:?} with {:?}", snapshot.progress));
+    auditor.world.history.note(&auditor.name, || format!("finds {}, {}", job.words(), snapshot.words()));
     world.ledger.saw(&snapshot);
     world.ledger.saw_job(&job);
     world.ledger.check_floor(floor, &snapshot);
