@@ -2,6 +2,7 @@
 
 mod eta;
 mod lambdas;
+mod mutants;
 mod tools;
 
 use std::{
@@ -22,6 +23,8 @@ enum Xtask {
     Test(Test),
     /// Builds the packages of the Lambdas, `target/lambdas/{splitter,caller}.zip`, as `examples/template.yaml` wants them.
     Lambdas,
+    /// Plants faults in a copy of the tree, one at a time, and says which test finds each.
+    Mutants(mutants::Arguments),
     /// The estimate's figures on both sets of the kit, beside what they are to be.
     Eta,
 }
@@ -48,9 +51,18 @@ fn main() -> ExitCode {
         }
         Xtask::Test(Test { part: None }) => lint() && tests() && eta::check(),
         Xtask::Lambdas => lambdas::build(),
+        Xtask::Mutants(arguments) => told(mutants::run(&arguments)),
         Xtask::Eta => eta::build() && eta::check(),
     };
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Whether it went well; says why if not.
+fn told(result: Result<(), String>) -> bool {
+    if let Err(why) = &result {
+        eprintln!("── {why}");
+    }
+    result.is_ok()
 }
 
 const TESTS: [&str; 3] = ["test", "--release", "--workspace"];

@@ -21,10 +21,10 @@ use clap::Parser;
 use futures::future::try_join_all;
 use serde::Serialize;
 use status_core::{
-    Actor, BatchIndex, BatchReport, Consistency, FileInfo, JobId, NewJob, OwnerId, Policy, StatusStore,
-    Totals, Tracker,
+    Actor, BatchIndex, BatchReport, Consistency, FileInfo, ItemError, JobId, NewJob, OwnerId, PageRequest,
+    Policy, StatusStore, Totals, Tracker,
 };
-use status_dynamo::{DynamoStore, Meter};
+use status_dynamo::{DynamoStore, Meter, layout};
 
 /// Measures what jobs cost in DynamoDB.
 #[derive(Parser)]
@@ -47,6 +47,9 @@ struct Arguments {
     /// Whether the start of each batch is recorded too.
     #[arg(long)]
     track_starts: bool,
+    /// The share of the batches that have one failed item each.
+    #[arg(long, default_value_t = 0.0)]
+    item_errors: f64,
 }
 
 /// What was measured: in one run what it cost, in others how long it took.
@@ -65,11 +68,17 @@ struct Cost {
     completed: u64,
     failed: u64,
     status: &'static str,
-    /// Of all successful writes after the job was started: outcomes, starts, compaction, decisions.
+    /// Of all successful writes after the job was started: outcomes, starts, compaction, errors of items,
+    /// decisions, and the end's own writes.
     write_units: f64,
     write_units_per_batch: f64,
+    /// With the conditional writes that were refused, as AWS bills them.
+    billed_write_units: f64,
+    billed_write_units_per_batch: f64,
     /// Conditional writes that were refused: redelivered batches, for the most part.
     refused_writes: u64,
+    /// Errors of items that are listed at the end.
+    listed_errors: u64,
     read_units_per_poll: f64,
     requests: u64,
     largest_item_bytes: usize,
@@ -183,14 +192,26 @@ async fn work(arguments: &Arguments, tracker: &Tracker, job: JobId) -> Result<Du
                 tracker.begin_all(job, &indices).await?;
             }
             let took = Duration::from_millis(2_000 + mine[0] % 977);
-            let reports =
-                indices.into_iter().map(|batch| BatchReport::completed(batch, 10, 0).took(took)).collect();
-            tracker.record(job, reports).await?;
+            let reports = indices.into_iter().map(|batch| report(arguments, batch).took(took)).collect();
+            tracker.report(job, reports).await?;
         }
     };
     let begun = Instant::now();
     try_join_all((0..arguments.workers).map(|_| worker())).await?;
     Ok(begun.elapsed())
+}
+
+/// What a worker says of a batch of ten items: of the share that was asked for, that one of them failed.
+fn report(arguments: &Arguments, batch: BatchIndex) -> BatchReport {
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
+    let failed_before = |batches: u64| (batches as f64 * arguments.item_errors).floor();
+    if failed_before(batch.get() + 1) > failed_before(batch.get()) {
+        let message = "The row has neither a name nor an e-mail address.";
+        let error = ItemError::new(batch, Some(batch.get() * 10), "lead-unusable", message);
+        BatchReport::completed(batch, 9, 1).with_errors([error])
+    } else {
+        BatchReport::completed(batch, 10, 0)
+    }
 }
 
 /// What a job costs by the server's own account.
@@ -213,6 +234,7 @@ async fn cost(arguments: &Arguments, client: &Client, table: &str) -> Result<Cos
     let counts = record.facts.counts;
     let ends = record.job.history.iter().filter(|h| h.to == status_core::Decision::Completed).count();
     let write_units = used.write_units - before.write_units;
+    let billed = write_units + used.refused_units - before.refused_units;
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
     Ok(Cost {
         batches: arguments.batches,
@@ -222,7 +244,10 @@ async fn cost(arguments: &Arguments, client: &Client, table: &str) -> Result<Cos
         status: record.job.status.as_str(),
         write_units,
         write_units_per_batch: write_units / arguments.batches as f64,
+        billed_write_units: billed,
+        billed_write_units_per_batch: billed / arguments.batches as f64,
         refused_writes: used.refused - before.refused,
+        listed_errors: listed_errors(&store, job).await?,
         read_units_per_poll: poll,
         requests: used.requests - before.requests,
         largest_item_bytes: sizes(client, table, job)
@@ -234,6 +259,19 @@ async fn cost(arguments: &Arguments, client: &Client, table: &str) -> Result<Cos
         largest_open_chunk_bytes: usize::try_from(largest_open.load(Ordering::Relaxed))?,
         completed_decisions: ends,
     })
+}
+
+/// How many errors of items the job lists, on all pages.
+async fn listed_errors(store: &Arc<dyn StatusStore>, job: JobId) -> Result<u64, Box<dyn Error>> {
+    let (mut page, mut listed) = (PageRequest::first(1_000), 0);
+    loop {
+        let errors = store.errors(job, &page).await?;
+        listed += errors.rows.len() as u64;
+        match errors.next {
+            Some(next) => page.cursor = Some(next),
+            None => return Ok(listed),
+        }
+    }
 }
 
 /// Looks from time to time how large the chunks are while they are open.
@@ -265,20 +303,9 @@ async fn sizes(client: &Client, table: &str, job: JobId) -> Result<Vec<(String, 
     while let Some(item) = pages.next().await {
         let item = item?;
         let sk = item.get("sk").and_then(|sk| sk.as_s().ok()).cloned().unwrap_or_default();
-        sizes.push((sk, item.iter().map(|(name, value)| name.len() + size(value)).sum()));
+        sizes.push((sk, layout::size_of(&item)));
     }
     Ok(sizes)
-}
-
-/// "Item sizes and formats" of the DynamoDB developer guide: text in UTF-8, a number about one byte for two digits and one.
-fn size(value: &AttributeValue) -> usize {
-    let number = |digits: &String| digits.trim_matches(['-', '0']).len().div_ceil(2) + 1;
-    match value {
-        AttributeValue::S(text) => text.len(),
-        AttributeValue::N(digits) => number(digits),
-        AttributeValue::Ss(set) => 3 + set.iter().map(String::len).sum::<usize>(),
-        other => format!("{other:?}").len(),
-    }
 }
 
 /// How long a job takes, and so many bare updates: in turn, so that a server that gets slower or faster does so for both; and without

@@ -126,11 +126,9 @@ impl Settlements {
     /// leaves out the rest of the chunk does not have.
     pub fn split_at(&self, size: u64) -> (Counts, Counts) {
         let count = |places: Places| {
-            let failed = self.failed.without(places);
-            let mut counts = Counts::default();
-            counts.completed = self.settled.without(self.failed).without(places).count();
-            counts.failed = failed.count();
-            counts
+            let completed = self.settled.without(self.failed).without(places).count();
+            let failed = self.failed.without(places).count();
+            Counts { completed, failed, ..Counts::default() }
         };
         let inside = Places::first(size);
         (count(Places::first(SIZE).without(inside)), count(inside))

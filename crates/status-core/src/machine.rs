@@ -86,6 +86,12 @@ pub enum Rejection {
         /// The total of the job.
         total: u64,
     },
+    /// The job is not over, so it cannot be erased.
+    #[error("the job is {status} and can be erased only when it is over; cancel it first")]
+    NotOver {
+        /// What the job is.
+        status: Status,
+    },
     /// There is no request to confirm.
     #[error("nobody asked to cancel the job, which is {status}")]
     NoCancelRequest {

@@ -96,7 +96,8 @@ pub trait StatusStore: Debug + Send + Sync + 'static {
     async fn report(&self, id: JobId, reports: &[BatchReport], at: Timestamp) -> Result<Written, StoreError>;
 
     /// What failed in a job, by batch and item: at most the job's
-    /// [`max_errors`](crate::Policy::max_errors) in all. Empty if there is no such job.
+    /// [`max_errors`](crate::Policy::max_errors) in all. Empty if there is no such job. Sorted by batch;
+    /// cursors are [`ErrorsPosition`]s as text.
     async fn errors(&self, id: JobId, page: &PageRequest) -> Result<Page<ItemError>, StoreError>;
 
     /// The batches from `from` on that stand as `which`, in order, at most `limit`: below the total, or
@@ -131,8 +132,9 @@ pub trait StatusStore: Debug + Send + Sync + 'static {
     /// now, or the job is gone. Repeating the very same move may answer either.
     async fn postpone(&self, due: &Due, until: Timestamp) -> Result<bool, StoreError>;
 
-    /// Deletes a job with everything that belongs to it, whatever its status. Idempotent; when it fails
-    /// half-way, the job may still be there and the call can be repeated.
+    /// Deletes a job with everything that belongs to it, whatever its status. Idempotent. When it fails
+    /// half-way, the job may still be there or not; what is left of it expires, and repeating the call
+    /// deletes it.
     async fn erase(&self, id: JobId) -> Result<(), StoreError>;
 
     /// Deletes what has expired, if the backend does not do so by itself; gives the number of jobs.

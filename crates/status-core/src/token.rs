@@ -55,6 +55,11 @@ impl Token {
         Self { seen: snapshot.seen(), digest: hasher.finish() }
     }
 
+    /// Whether this is not behind `other`, in anything that only grows.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.seen.covers(other.seen)
+    }
+
     /// How far the job was.
     pub(crate) fn seen(&self) -> Seen {
         self.seen

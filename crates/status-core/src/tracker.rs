@@ -12,16 +12,16 @@ use std::{
 use futures::Stream;
 
 use crate::{
-    Actor, BatchIndex, BatchReport, BatchState, Clock, Command, Consistency, Due, Effect, Error, Failure,
-    ItemError, Job, JobId, JobState, OwnerId, Page, PageRequest, Policy, Rejection, Settled, Snapshot,
-    Status, StatusStore, StoreError, SystemClock, Timestamp, Token, Totals, Verdict, clock, machine, text,
-    watch::Feeds,
+    Actor, BatchIndex, BatchReport, BatchState, Clock, Command, Consistency, Due, Effect, Error,
+    ErrorsPosition, Failure, ItemError, Job, JobId, JobState, OwnerId, Page, PageRequest, Policy, Rejection,
+    Settled, Snapshot, Status, StatusStore, StoreError, SystemClock, Timestamp, Token, Totals, Verdict,
+    clock, machine, text, watch::Feeds,
 };
 
 pub use owned::OwnedJobs;
 
-/// How often a decision is tried again because somebody else's came first. A job sees at most seven decisions, so more
-/// conflicts than this are a fault of the store.
+/// How many swaps one command tries: because somebody else's came first, or since the facts decide
+/// before the command. A job sees at most seven decisions, so a store that needs more is at fault.
 const TRIES: u32 = 32;
 /// How long a sweeper has a job to itself, to look at it and decide.
 const LEASE: Duration = Duration::from_secs(60);
@@ -543,8 +543,7 @@ impl Tracker {
         by: &Actor,
         owner: Option<&OwnerId>,
     ) -> Result<JobState, Error> {
-        let mut conflicts = 0;
-        loop {
+        for attempt in 1..=TRIES {
             let JobState { job, facts } = self.read(id, Consistency::Strong, owner).await?;
             let decided = machine::decide(&job, &facts, command, by, self.clock.now());
             let (next, is_answer) = match decided.map_err(|rejection| Error::Rejected { id, rejection })? {
@@ -559,28 +558,36 @@ impl Tracker {
                         return Ok(JobState { job: next, facts });
                     }
                 }
-                Err(StoreError::Conflict(_)) if conflicts < TRIES => {
-                    conflicts += 1;
-                    tokio::time::sleep(Duration::from_millis(u64::from(conflicts.min(8)) * 3)).await;
+                Err(StoreError::Conflict(_)) => {
+                    tokio::time::sleep(Duration::from_millis(u64::from(attempt.min(8)) * 3)).await;
                 }
                 Err(error) => return Err(error.into()),
             }
         }
+        Err(StoreError::Conflict(id).into())
     }
 
-    /// The record of a job that failed by its facts, with the error that did it, where that can be read.
+    /// The record of a job that failed by its facts, with the error of a failed batch, where that can be
+    /// read.
     async fn with_culprit(&self, mut job: Job) -> Job {
         if job.status == Status::Failed {
-            match self.store.errors(job.id, &PageRequest::first(1)).await {
-                Ok(page) => {
-                    if let Some(error) = page.rows.first() {
-                        machine::name_culprit(&mut job, error);
-                    }
-                }
+            match self.culprit(job.id).await {
+                Ok(Some(error)) => machine::name_culprit(&mut job, &error),
+                Ok(None) => {}
                 Err(error) => tracing::warn!(job = %job.id, %error, "the error to name cannot be read"),
             }
         }
         job
+    }
+
+    /// An error of the first batch that failed.
+    async fn culprit(&self, id: JobId) -> Result<Option<ItemError>, StoreError> {
+        let failed = self.store.batches(id, BatchState::Failed, 0, 1).await?;
+        let Some(failed) = failed.first() else { return Ok(None) };
+        let first = ErrorsPosition { batch: failed.get(), ..ErrorsPosition::default() };
+        let page = PageRequest { limit: 1, cursor: Some(first.to_string()) };
+        let errors = self.store.errors(id, &page).await?.rows;
+        Ok(errors.into_iter().find(|error| error.batch == *failed))
     }
 
     async fn after_decision(&self, before: &Job, after: &Job) {

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use status_core::{
-    Actor, BatchIndex, Command, Counts, Decision, Facts, Failure, FileInfo, Job, JobId, Outcome, OwnerId,
-    Policy, Rejection, Stage, Status, Timestamp, Tolerance, TooManyBatches, Totals, Verdict, clock, machine,
+    Actor, BatchIndex, Command, Counts, Decision, Facts, Failure, FileInfo, Job, JobId, NewJob, Outcome,
+    OwnerId, Policy, Rejection, Stage, Status, Timestamp, Tolerance, TooManyBatches, Totals, Verdict, clock,
+    machine,
 };
 
 const TOTALS: Totals = Totals { batches: 4, items: Some(40) };
@@ -20,10 +21,20 @@ fn failure() -> Failure {
     Failure::new(Stage::Split, "file-empty", "The file is empty.", false)
 }
 
+/// The record that the command makes of the job whose facts decide nothing; `None` where nothing changes.
 fn decide(job: &Job, facts: &Facts, command: &Command, seconds: u64) -> Result<Option<Job>, Rejection> {
     match machine::decide(job, facts, command, &Actor::WORKER, at(seconds))? {
         Verdict::Next(next) => Ok(Some(*next)),
         Verdict::AlreadyApplied => Ok(None),
+        Verdict::Reconciled(next) => panic!("its facts make it {} first", next.status),
+    }
+}
+
+/// The record that its facts make of the job, before `command` is looked at.
+fn reconciled_before(command: &Command, job: &Job, facts: &Facts, seconds: u64) -> Job {
+    match machine::decide(job, facts, command, &Actor::OWNER, at(seconds)) {
+        Ok(Verdict::Reconciled(next)) => *next,
+        other => panic!("expected that the facts decide, got {other:?}"),
     }
 }
 
@@ -34,7 +45,8 @@ fn next(job: &Job, command: &Command) -> Job {
 fn uploading() -> Job {
     let file = FileInfo::new("leads.csv", 1_000, "text/csv").expect("a file");
     let owner = OwnerId::new("alice").expect("a name");
-    Job::new(JobId::from_parts(at(0), 7), owner, file, Policy::default(), Actor::OWNER)
+    let id = JobId::from_parts(at(0), 7);
+    NewJob::new(file).into_job(id, owner, &Policy::default(), Actor::OWNER).expect("a good job")
 }
 
 fn uploaded() -> Job {
@@ -47,64 +59,92 @@ fn processing() -> Job {
 
 /// A job in each status.
 fn jobs() -> [Job; 6] {
-    let completed =
-        decide(&processing(), &settled(4, 0), &Command::Settle(None), 10).expect("fine").expect("completed");
+    let completed = reconciled_before(&Command::Reconcile, &processing(), &settled(4, 0), 10);
     let failed = next(&processing(), &Command::Fail(failure()));
     let cancelled = next(&uploaded(), &Command::Cancel(None));
     [uploading(), uploaded(), processing(), completed, failed, cancelled]
 }
 
 fn settled(completed: u64, failed: u64) -> Facts {
-    let counts = Counts { completed, failed, items_processed: completed * 10, items_failed: failed * 10 };
-    Facts {
-        counts,
-        highest: BatchIndex::new((completed + failed).saturating_sub(1)).ok(),
-        ..Facts::default()
-    }
+    let mut facts = Facts::default();
+    facts.counts = Counts { completed, failed, items_processed: completed * 10, items_failed: failed * 10 };
+    facts.highest = BatchIndex::new((completed + failed).saturating_sub(1)).ok();
+    facts
+}
+
+/// What a command comes to on a job.
+#[derive(Clone, Copy, Debug)]
+enum Expect {
+    /// A new record, in this status.
+    To(Status),
+    /// It is so already.
+    Same,
+    /// A contradiction that names this wanted status.
+    Not(Status),
+    /// There is no request to cancel.
+    NoRequest,
 }
 
 #[test]
 fn each_command_leads_where_the_table_says() {
-    use Status::{Cancelled, Completed, Failed, Processing, Uploaded};
-    let to = |status| Ok(Some(status));
-    let already = Ok(None);
-    let no = |wanted| move |status| Err(Rejection::Contradiction { status, wanted });
-    type Row = [Result<Option<Status>, Rejection>; 6];
-    let row = |f: [&dyn Fn(Status) -> Result<Option<Status>, Rejection>; 6]| -> Row {
-        std::array::from_fn(|i| f[i](Status::ALL[i]))
-    };
-    let (yes_uploaded, yes_processing, yes_cancelled, yes_failed) =
-        (|_| to(Uploaded), |_| to(Processing), |_| to(Cancelled), |_| to(Failed));
-    let same = |_| already.clone();
-    let none = |status| Err(Rejection::NoCancelRequest { status });
-    let table: [(Command, Row); 7] = [
-        (Command::FinishUpload, row([&yes_uploaded, &same, &same, &same, &no(Uploaded), &no(Uploaded)])),
-        (
-            Command::Start(None),
-            row([&yes_processing, &yes_processing, &same, &same, &no(Processing), &no(Processing)]),
-        ),
-        (
-            Command::Start(Some(TOTALS)),
-            row([&yes_processing, &yes_processing, &same, &same, &no(Processing), &no(Processing)]),
-        ),
-        (Command::Settle(None), row([&same, &same, &same, &same, &same, &same])),
-        (
-            Command::Cancel(None),
-            row([&yes_cancelled, &yes_cancelled, &yes_processing, &no(Cancelled), &no(Cancelled), &same]),
-        ),
-        (
-            Command::Fail(failure()),
-            row([&yes_failed, &yes_failed, &yes_failed, &no(Failed), &same, &no(Failed)]),
-        ),
-        (Command::ConfirmCancel, row([&none, &none, &none, &none, &none, &same])),
+    use Command as C;
+    use Expect::{NoRequest, Not, Same, To};
+    use Status::{Cancelled, Completed, Failed, Processing, Uploaded, Uploading};
+    #[rustfmt::skip]
+    let table = [
+        // command, then what it comes to on a job in: Uploading, Uploaded, Processing; Completed, Failed, Cancelled
+        (C::UploadProgress(1),    [To(Uploading),  Same,           Same,           Same, Not(Uploading),  Not(Uploading)]),
+        (C::FinishUpload,         [To(Uploaded),   Same,           Same,           Same, Not(Uploaded),   Not(Uploaded)]),
+        (C::Stage("x".into()),    [To(Uploading),  To(Uploaded),   To(Processing), Same, Same,            Same]),
+        (C::Start(None),          [To(Processing), To(Processing), Same,           Same, Not(Processing), Not(Processing)]),
+        (C::Start(Some(TOTALS)),  [To(Processing), To(Processing), Same,           Same, Not(Processing), Not(Processing)]),
+        (C::Reconcile,            [Same,           Same,           Same,           Same, Same,            Same]),
+        (C::Cancel(None),         [To(Cancelled),  To(Cancelled),  To(Processing), Not(Cancelled), Not(Cancelled), Same]),
+        (C::ConfirmCancel,        [NoRequest,      NoRequest,      NoRequest,      NoRequest, NoRequest,  Same]),
+        (C::Fail(failure()),      [To(Failed),     To(Failed),     To(Failed),     Not(Failed), Same,     Not(Failed)]),
+        (C::Expire,               [Same,           Same,           Same,           Same, Same,            Same]),
     ];
-    for (command, expected) in table {
-        for (job, expected) in jobs().into_iter().zip(expected) {
+    for (command, row) in table {
+        for (job, expected) in jobs().into_iter().zip(row) {
             let facts = if job.status == Completed { settled(4, 0) } else { Facts::default() };
-            let decided = decide(&job, &facts, &command, 20);
-            assert_eq!(decided.map(|next| next.map(|n| n.status)), expected, "{command:?} on {}", job.status);
+            let decided = decide(&job, &facts, &command, 20).map(|next| next.map(|next| next.status));
+            let expected = match expected {
+                To(status) => Ok(Some(status)),
+                Same => Ok(None),
+                Not(wanted) => Err(Rejection::Contradiction { status: job.status, wanted }),
+                NoRequest => Err(Rejection::NoCancelRequest { status: job.status }),
+            };
+            assert_eq!(decided, expected, "{command:?} on {}", job.status);
         }
     }
+}
+
+#[test]
+fn a_job_without_a_file_starts_where_a_file_would_have_arrived() {
+    let id = JobId::from_parts(at(0), 7);
+    let owner = OwnerId::new("alice").expect("a name");
+    let new = NewJob::titled("Nightly export");
+    let waiting = new.into_job(id, owner, &Policy::default(), Actor::OWNER).expect("a good job");
+    assert_eq!(decide(&waiting, &Facts::default(), &Command::FinishUpload, 5), Ok(None));
+    assert_eq!(decide(&waiting, &Facts::default(), &Command::UploadProgress(7), 5), Ok(None));
+    let started = next(&waiting, &Command::Start(None));
+    let told: Vec<_> = started.history.iter().map(|h| h.to).collect();
+    assert_eq!(told, [Decision::Uploaded, Decision::Processing]);
+    assert_eq!(started.uploaded_bytes, 0);
+}
+
+#[test]
+fn a_job_of_which_a_batch_was_reported_has_begun() {
+    for job in [uploading(), uploaded()] {
+        for command in [Command::Reconcile, Command::FinishUpload, Command::Expire, Command::Cancel(None)] {
+            let started = reconciled_before(&command, &job, &settled(1, 0), 99_999);
+            assert_eq!((started.status, started.started_at), (Status::Processing, Some(at(99_999))));
+            let by: Vec<_> = started.history.iter().skip(job.history.len()).map(|h| h.by.clone()).collect();
+            assert!(by.iter().all(|by| *by == Actor::WORKER), "the worker's report did it: {by:?}");
+        }
+    }
+    let failed = reconciled_before(&Command::Reconcile, &uploading(), &settled(0, 1), 20);
+    assert_eq!(failed.status, Status::Failed, "by default one failed batch is too much, started or not");
 }
 
 #[test]
@@ -202,9 +242,12 @@ fn the_facts_decide_when_all_is_settled_or_too_much_has_failed() {
     let mut tolerant = processing();
     tolerant.policy.tolerance = Tolerance::Batches(2);
     let decided = |job: &Job, completed, failed| {
-        let next =
-            decide(job, &settled(completed, failed), &Command::Settle(None), 20).expect("no contradiction");
-        next.map(|n| (n.status, n.outcome))
+        let facts = settled(completed, failed);
+        match machine::decide(job, &facts, &Command::Reconcile, &Actor::WORKER, at(20)) {
+            Ok(Verdict::Reconciled(next)) => Some((next.status, next.outcome)),
+            Ok(Verdict::AlreadyApplied) => None,
+            other => panic!("{other:?}"),
+        }
     };
     assert_eq!(decided(&processing(), 3, 0), None);
     assert_eq!(decided(&processing(), 4, 0), Some((Status::Completed, Some(Outcome::Succeeded))));
@@ -214,7 +257,7 @@ fn the_facts_decide_when_all_is_settled_or_too_much_has_failed() {
     assert_eq!(decided(&tolerant, 0, 3), Some((Status::Failed, None)));
     let mut items = settled(4, 0);
     items.counts.items_failed = 1;
-    let partial = decide(&processing(), &items, &Command::Settle(None), 20).expect("fine").expect("decided");
+    let partial = reconciled_before(&Command::Reconcile, &processing(), &items, 20);
     assert_eq!(partial.outcome, Some(Outcome::Partial), "a failed item");
     assert_eq!(
         partial.history.last().and_then(|h| h.reason.as_deref()),
@@ -224,16 +267,26 @@ fn the_facts_decide_when_all_is_settled_or_too_much_has_failed() {
 
 #[test]
 fn what_the_facts_decide_comes_before_what_somebody_wants() {
-    let no = |wanted| Err(Rejection::Contradiction { status: Status::Completed, wanted });
-    assert_eq!(decide(&processing(), &settled(4, 0), &Command::Cancel(None), 20), no(Status::Cancelled));
-    assert_eq!(decide(&processing(), &settled(4, 0), &Command::Fail(failure()), 20), no(Status::Failed));
     let asked = next(&processing(), &Command::Cancel(None));
-    let confirmed =
-        decide(&asked, &settled(4, 0), &Command::ConfirmCancel, 20).expect("fine").expect("decided");
-    assert_eq!(confirmed.status, Status::Completed);
-    let expired =
-        decide(&asked, &settled(4, 0), &Command::Expire, 9_999_999).expect("fine").expect("decided");
-    assert_eq!(expired.status, Status::Completed);
+    let commands = [
+        Command::Cancel(None),
+        Command::Fail(failure()),
+        Command::ConfirmCancel,
+        Command::Expire,
+        Command::Start(Some(Totals { batches: 9, items: None })),
+        Command::Stage("late".into()),
+    ];
+    for job in [processing(), asked] {
+        for command in &commands {
+            let first = reconciled_before(command, &job, &settled(4, 0), 9_999_999);
+            assert_eq!(first.status, Status::Completed, "before {command:?}");
+            assert_eq!(first.history.last().map(|h| &h.by), Some(&Actor::WORKER));
+        }
+    }
+    let completed = reconciled_before(&Command::Reconcile, &processing(), &settled(4, 0), 20);
+    let no = |wanted| Err(Rejection::Contradiction { status: Status::Completed, wanted });
+    assert_eq!(decide(&completed, &settled(4, 0), &Command::Cancel(None), 20), no(Status::Cancelled));
+    assert_eq!(decide(&completed, &settled(4, 0), &Command::Fail(failure()), 20), no(Status::Failed));
 }
 
 #[test]
@@ -272,7 +325,8 @@ fn time_decides_at_the_second_the_policy_says_and_not_before() {
     assert_eq!(expired(&uploading(), &nothing, 3_600), failed("upload-timeout"));
     assert_eq!(expired(&uploaded(), &nothing, 10 + 43_199), None);
     assert_eq!(expired(&uploaded(), &nothing, 10 + 43_200), failed("processing-timeout"));
-    let heard = Facts { last_at: Some(at(1_000)), ..settled(1, 0) };
+    let mut heard = settled(1, 0);
+    heard.last_at = Some(at(1_000));
     assert_eq!(expired(&processing(), &heard, 1_000 + 43_199), None, "counted from what was heard last");
     assert_eq!(expired(&processing(), &heard, 1_000 + 43_200), failed("processing-timeout"));
     let asked = next(&processing(), &Command::Cancel(None));
@@ -281,38 +335,41 @@ fn time_decides_at_the_second_the_policy_says_and_not_before() {
     for over in &jobs()[3..] {
         assert_eq!(expired(over, &settled(4, 0), 99_999_999), None);
     }
+    let deadline = 30 * 86_400;
+    heard.last_at = Some(at(deadline));
+    assert_eq!(expired(&processing(), &heard, deadline - 1), None, "as active as it is");
+    assert_eq!(expired(&processing(), &heard, deadline), failed("deadline"));
 }
 
 #[test]
 fn the_sweeper_looks_in_time() {
-    assert_eq!(uploading().due_at(), Some(at(3_600)));
-    assert_eq!(uploaded().due_at(), Some(at(10 + 43_200)));
-    assert_eq!(processing().due_at(), Some(at(10 + 120)));
-    assert_eq!(next(&processing(), &Command::Cancel(None)).due_at(), Some(at(10 + 30)));
+    assert_eq!(uploading().due_at(), at(3_600));
+    assert_eq!(uploaded().due_at(), at(10 + 43_200));
+    assert_eq!(processing().due_at(), at(10 + 120));
+    assert_eq!(next(&processing(), &Command::Cancel(None)).due_at(), at(10 + 30));
     let [.., completed, failed, cancelled] = jobs();
     for over in [completed, failed, cancelled] {
-        assert_eq!(over.due_at(), None);
-        assert_eq!(over.expires_at(), Some(at(10 + 90 * 86_400)));
+        assert_eq!(over.due_at(), at(10), "at once, until its end is propagated");
+        assert_eq!(over.expires_at(), at(10 + 90 * 86_400));
     }
-    assert_eq!(uploading().expires_at(), None);
+    assert_eq!(uploading().expires_at(), at((30 + 30 + 90) * 86_400), "however it ends, or never does");
 }
 
 #[test]
 fn a_failure_names_what_failed() {
-    let culprit = status_core::ItemError::new(
-        BatchIndex::new(2).expect("small"),
-        None,
-        "llm-refused",
-        "The model refused.",
-    );
-    let failed = decide(&processing(), &settled(0, 1), &Command::Settle(Some(culprit)), 20)
-        .expect("fine")
-        .expect("failed");
-    assert_eq!(
-        failed.failure.map(|f| f.message).as_deref(),
-        Some("1 batch of 4 failed. Batch 2: The model refused.")
-    );
-    let failed =
-        decide(&processing(), &settled(0, 2), &Command::Settle(None), 20).expect("fine").expect("failed");
-    assert_eq!(failed.failure.map(|f| f.message).as_deref(), Some("2 batches of 4 failed."));
+    let second = BatchIndex::new(2).expect("small");
+    let culprit = status_core::ItemError::new(second, None, "llm-refused", "The model refused.");
+    let mut failed = reconciled_before(&Command::Reconcile, &processing(), &settled(0, 1), 20);
+    let message = |job: &Job| job.failure.as_ref().map(|f| f.message.clone()).expect("a failure");
+    assert_eq!(message(&failed), "1 batch of 4 failed.");
+    machine::name_culprit(&mut failed, &culprit);
+    assert_eq!(message(&failed), "1 batch of 4 failed. Batch 2: The model refused.");
+    let reason = failed.history.last().and_then(|h| h.reason.as_deref());
+    assert_eq!(reason, Some("too-many-failed-batches: 1 batch of 4 failed. Batch 2: The model refused."));
+    let failed = reconciled_before(&Command::Reconcile, &processing(), &settled(0, 2), 20);
+    assert_eq!(message(&failed), "2 batches of 4 failed.");
+    let mut given_up = next(&processing(), &Command::Fail(failure()));
+    let before = given_up.clone();
+    machine::name_culprit(&mut given_up, &culprit);
+    assert_eq!(given_up, before, "only a job that failed by its batches has a batch to name");
 }

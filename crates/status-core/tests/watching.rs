@@ -11,7 +11,8 @@ use std::{
 
 use futures::{StreamExt, future::join_all};
 use status_core::{
-    Actor, Facts, FileInfo, Job, JobId, MockStatusStore, OwnerId, Policy, Record, Status, Timestamp, Tracker,
+    Actor, Facts, FileInfo, JobId, JobState, MockStatusStore, NewJob, OwnerId, Policy, Status, Timestamp,
+    Tracker,
 };
 
 #[tokio::test(start_paused = true)]
@@ -19,7 +20,8 @@ async fn fifty_watchers_of_a_job_cost_the_reads_of_one() {
     let owner = OwnerId::new("alice").expect("a name");
     let file = FileInfo::new("leads.csv", 10, "text/csv").expect("a file");
     let id = JobId::new(Timestamp::now());
-    let job = Job::new(id, owner.clone(), file, Policy::default(), Actor::OWNER);
+    let new = NewJob::new(file);
+    let job = new.into_job(id, owner.clone(), &Policy::default(), Actor::OWNER).expect("a good job");
     let reads = Arc::new(AtomicU64::new(0));
     let mut store = MockStatusStore::new();
     let counted = reads.clone();
@@ -30,7 +32,7 @@ async fn fifty_watchers_of_a_job_cost_the_reads_of_one() {
         if read == 9 {
             job.status = Status::Cancelled;
         }
-        Ok(Some(Record::new(job, Facts::default())))
+        Ok(Some(JobState::new(job, Facts::default())))
     });
     store.expect_changed().returning(|_, _, _| ());
     let jobs = Tracker::new(Arc::new(store)).owned_by(owner);

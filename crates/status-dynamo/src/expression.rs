@@ -14,8 +14,9 @@ use crate::{
     report::Attempt,
 };
 
-/// The time of a chunk's last report may go back by this much, as when two workers' reports overtake each
-/// other. A report that comes from further back, as of a clock that is slow, leaves it as it is.
+/// The time of a chunk's last report may go back by this much for each worker whose clock is slower, as when
+/// two workers' reports overtake each other. A report that comes from further back leaves it as it is. To
+/// never go back would cost a refused write whenever two reports overtake each other.
 const OVERTAKING: Duration = Duration::from_secs(1);
 
 /// An update with its condition.

@@ -163,6 +163,21 @@ pub fn corrupt(id: JobId, why: &str) -> StoreError {
     StoreError::Corrupt { subject: format!("job {id}"), why: why.to_owned() }
 }
 
+/// How large an item is, as DynamoDB counts it (developer guide, "Item sizes and formats"): names and text
+/// in UTF-8, a number about one byte for two digits and one.
+pub fn size_of(item: &Item) -> usize {
+    item.iter().map(|(name, value)| name.len() + size_of_value(value)).sum()
+}
+
+fn size_of_value(value: &AttributeValue) -> usize {
+    match value {
+        AttributeValue::S(text) => text.len(),
+        AttributeValue::N(digits) => digits.trim_matches(['-', '0']).len().div_ceil(2) + 1,
+        AttributeValue::Ss(set) => 3 + set.iter().map(String::len).sum::<usize>(),
+        other => format!("{other:?}").len(),
+    }
+}
+
 /// A number.
 #[expect(clippy::needless_pass_by_value, reason = "numbers are copied")]
 pub fn number(value: impl ToString) -> AttributeValue {

@@ -4,7 +4,10 @@ use std::sync::{Mutex, PoisonError};
 
 use aws_sdk_dynamodb::types::{ConsumedCapacity, ReturnConsumedCapacity};
 
-use crate::DynamoStore;
+use crate::{
+    DynamoStore,
+    layout::{self, Item},
+};
 
 /// Adds up what a store's requests consume.
 #[derive(Debug, Default)]
@@ -15,9 +18,10 @@ pub struct Meter(Mutex<Usage>);
 pub struct Usage {
     /// Requests, refused ones included.
     pub requests: u64,
-    /// Conditional writes that were refused. Each costs what the write would have cost, and is not in `write_units`, for the
-    /// server does not say.
+    /// Conditional writes that were refused.
     pub refused: u64,
+    /// What AWS bills for them, by the size of the item that was there: the server does not say.
+    pub refused_units: f64,
     /// Write units of writes that happened.
     pub write_units: f64,
     /// Read units.
@@ -52,9 +56,15 @@ impl DynamoStore {
         meter.add(|usage| usage.read_units += units(capacity));
     }
 
-    pub(crate) fn metered_refusal(&self) {
+    pub(crate) fn metered_refusal(&self, there: Option<&Item>) {
         let Some(meter) = &self.meter else { return };
-        meter.add(|usage| usage.refused += 1);
+        let kilobytes = there.map_or(1, |item| layout::size_of(item).div_ceil(1_024)).max(1);
+        meter.add(|usage| {
+            usage.refused += 1;
+            #[expect(clippy::cast_precision_loss, reason = "an item has at most 400 KB")]
+            let units = kilobytes as f64;
+            usage.refused_units += units;
+        });
     }
 }
 

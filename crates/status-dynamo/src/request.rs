@@ -113,7 +113,7 @@ impl DynamoStore {
             }
             Err(error) => match error.as_service_error().and_then(Conditional::refused) {
                 Some(item) => {
-                    self.metered_refusal();
+                    self.metered_refusal(item);
                     Ok(Write::Refused(item.cloned()))
                 }
                 None => Err(failed(O::OPERATION, subject(), error)),

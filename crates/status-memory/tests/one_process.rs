@@ -48,7 +48,7 @@ async fn what_is_over_for_the_retention_leaves_its_room_to_others() {
     create(&kit).await.expect("its room is free");
     let refused = create(&kit).await;
     assert!(matches!(refused, Err(Error::Store(StoreError::Full(2)))), "{refused:?}");
-    kit.record(live).await;
+    kit.state(live).await;
 }
 
 #[tokio::test]
@@ -81,7 +81,7 @@ async fn a_start_is_noted_only_of_a_job_that_tracks_them_and_runs() {
     let first = BatchIndex::new(0).expect("a small index");
     for id in [kit.processing(2).await, kit.create(tracking).await] {
         kit.store.begin(id, &[first], kit.clock.now()).await.expect("begun").expect("there");
-        let record = kit.record(id).await;
-        assert!(record.facts.running.is_empty(), "{:?}", record.job);
+        let state = kit.state(id).await;
+        assert!(state.facts.running.is_empty(), "{:?}", state.job);
     }
 }

@@ -8,7 +8,7 @@ use proptest::{
     test_runner::{Config, TestCaseError, TestRunner},
 };
 use status_core::{
-    BatchReport, Clock, Effect, Facts, Policy, Record, Snapshot, StatusStore, Timestamp, clock,
+    BatchReport, Clock, Effect, Facts, JobState, Policy, Snapshot, StatusStore, Timestamp, clock,
 };
 
 use crate::kit::{Kit, batch, run};
@@ -77,7 +77,7 @@ async fn replay<S: StatusStore>(
     let at = |instant: u64| clock::after(start, INSTANT * u32::try_from(instant).unwrap_or(u32::MAX));
     let deliver = async |outcomes: &[Outcome], instant| {
         let reports: Vec<_> = outcomes.iter().map(report).collect();
-        kit.store.record(id, &reports, at(instant)).await.map_err(|error| error.to_string())
+        kit.store.report(id, &reports, at(instant)).await.map_err(|error| error.to_string())
     };
 
     let mut expected = Facts::default();
@@ -95,12 +95,12 @@ async fn replay<S: StatusStore>(
             deliver(&arrivals.outcomes[..so_far], instant + 1).await?;
         }
     }
-    let record = kit.record(id).await;
+    let state = kit.state(id).await;
     let last = expected.last_at.unwrap_or(start);
     for wait in [0, 45, 400] {
         let now: Timestamp = clock::after(last, Duration::from_secs(40 + wait));
-        let pure = Record::new(record.job.clone(), expected.clone());
-        let (said, wanted) = (Snapshot::new(&record, "Leads", now), Snapshot::new(&pure, "Leads", now));
+        let pure = JobState::new(state.job.clone(), expected.clone());
+        let (said, wanted) = (Snapshot::new(&state, "Leads", now), Snapshot::new(&pure, "Leads", now));
         if said.estimate != wanted.estimate || said.estimate.is_none() {
             return Err(format!("the store says {:?}\nits facts say {:?}", said.estimate, wanted.estimate));
         }

@@ -12,8 +12,9 @@ use std::{
 use async_trait::async_trait;
 use futures::future::join_all;
 use status_core::{
-    BatchIndex, BatchReport, Begin, Begun, Clock, Consistency, Created, Effect, Error, ItemError, Job, JobId,
-    OwnerId, Page, PageRequest, Record, Recorded, Status, StatusStore, StoreError, Timestamp,
+    BatchIndex, BatchReport, BatchState, Begin, Begun, Clock, Consistency, Created, Due, Effect, Error,
+    ItemError, Job, JobId, JobState, OwnerId, Page, PageRequest, Status, StatusStore, StoreError, Timestamp,
+    Written,
 };
 
 use crate::kit::{Kit, batch, done, splitter, totals};
@@ -95,7 +96,11 @@ impl StatusStore for FaultyStore {
         self.call("create", || self.inner.create(job)).await
     }
 
-    async fn read(&self, id: JobId, consistency: Consistency) -> Result<Option<Record>, StoreError> {
+    async fn job(&self, id: JobId, consistency: Consistency) -> Result<Option<Job>, StoreError> {
+        self.call("job", || self.inner.job(id, consistency)).await
+    }
+
+    async fn read(&self, id: JobId, consistency: Consistency) -> Result<Option<JobState>, StoreError> {
         self.call("read", || self.inner.read(id, consistency)).await
     }
 
@@ -116,21 +121,22 @@ impl StatusStore for FaultyStore {
         self.call("begin", || self.inner.begin(id, batches, at)).await
     }
 
-    async fn record(
-        &self,
-        id: JobId,
-        reports: &[BatchReport],
-        at: Timestamp,
-    ) -> Result<Recorded, StoreError> {
-        self.call("record", || self.inner.record(id, reports, at)).await
+    async fn report(&self, id: JobId, reports: &[BatchReport], at: Timestamp) -> Result<Written, StoreError> {
+        self.call("report", || self.inner.report(id, reports, at)).await
     }
 
     async fn errors(&self, id: JobId, page: &PageRequest) -> Result<Page<ItemError>, StoreError> {
         self.call("errors", || self.inner.errors(id, page)).await
     }
 
-    async fn unsettled(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<BatchIndex>, StoreError> {
-        self.call("unsettled", || self.inner.unsettled(id, from, limit)).await
+    async fn batches(
+        &self,
+        id: JobId,
+        which: BatchState,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<BatchIndex>, StoreError> {
+        self.call("batches", || self.inner.batches(id, which, from, limit)).await
     }
 
     async fn list(
@@ -142,8 +148,16 @@ impl StatusStore for FaultyStore {
         self.call("list", || self.inner.list(owner, status, page)).await
     }
 
-    async fn due(&self, now: Timestamp, page: &PageRequest) -> Result<Page<JobId>, StoreError> {
+    async fn due(&self, now: Timestamp, page: &PageRequest) -> Result<Page<Due>, StoreError> {
         self.call("due", || self.inner.due(now, page)).await
+    }
+
+    async fn postpone(&self, due: &Due, until: Timestamp) -> Result<bool, StoreError> {
+        self.call("postpone", || self.inner.postpone(due, until)).await
+    }
+
+    async fn erase(&self, id: JobId) -> Result<(), StoreError> {
+        self.call("erase", || self.inner.erase(id)).await
     }
 
     async fn changed(&self, id: JobId, version: u64, at_most: Duration) {
@@ -181,13 +195,13 @@ pub async fn workers_get_through<S: StatusStore>(seed: u64, open: impl AsyncFn(A
     assert!(counted <= TOTAL, "seed {seed}: {counted} batches were said to be counted");
     let snapshot = until_it_works(async || kit.tracker.snapshot(id).await).await;
     assert_eq!(snapshot.status, Status::Completed, "seed {seed}");
-    let record = sound.record(id).await;
+    let state = sound.state(id).await;
     assert_eq!(
-        (record.facts.counts.completed, record.facts.counts.items_processed),
+        (state.facts.counts.completed, state.facts.counts.items_processed),
         (TOTAL, 10 * TOTAL),
         "seed {seed}"
     );
-    assert_eq!(record.facts.moments.get(status_core::Sum::Samples), i128::from(TOTAL), "seed {seed}");
+    assert_eq!(state.facts.moments.get(status_core::Sum::Samples), i128::from(TOTAL), "seed {seed}");
 }
 
 /// Delivers a batch until a worker gets through with it.
@@ -196,10 +210,11 @@ async fn deliver(kit: &Kit, id: JobId, index: u64) -> u64 {
         match kit.tracker.begin(id, batch(index)).await {
             Ok(Begin::Work) => {}
             Ok(Begin::AlreadyCompleted | Begin::Over(_)) => return 0,
+            Ok(other) => panic!("one batch of the job is {other:?}"),
             Err(_) => continue,
         }
-        if let Ok(recorded) = kit.tracker.record(id, vec![done(index)]).await {
-            return u64::from(recorded.effects == [Effect::Counted]);
+        if let Ok(recorded) = kit.tracker.report(id, vec![done(index)]).await {
+            return u64::from(recorded.effects == [(batch(index), Effect::Counted)]);
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use status_core::{
-    Actor, BatchIndex, BatchReport, Clock, Consistency, Error, FileInfo, JobId, ManualClock, NewJob,
-    OwnedJobs, OwnerId, Page, PageRequest, Policy, Record, Snapshot, StatusStore, SystemClock, Totals,
-    Tracker,
+    Actor, BatchIndex, BatchReport, Clock, Consistency, Effect, Error, FileInfo, JobId, JobState,
+    ManualClock, NewJob, OwnedJobs, OwnerId, Page, PageRequest, Policy, Reported, Snapshot, StatusStore,
+    SystemClock, Totals, Tracker,
 };
 
 /// Runs a test to its end on a runtime of two threads.
@@ -63,25 +63,24 @@ impl Kit {
     /// Reports batches of ten items as completed.
     pub async fn complete(&self, id: JobId, batches: impl IntoIterator<Item = u64>) {
         for index in batches {
-            self.tracker.record(id, vec![done(index)]).await.expect("a completed batch is recorded");
+            self.tracker.report(id, vec![done(index)]).await.expect("a completed batch is recorded");
         }
     }
 
     /// Reports batches of ten items as failed.
     pub async fn fail(&self, id: JobId, batches: impl IntoIterator<Item = u64>) {
         for index in batches {
-            self.tracker.record(id, vec![failed(index)]).await.expect("a failed batch is recorded");
+            self.tracker.report(id, vec![failed(index)]).await.expect("a failed batch is recorded");
         }
     }
 
     /// What a worker does that dies before it can decide anything: the store's write, and no more.
-    pub async fn record_and_die(&self, id: JobId, report: BatchReport) {
-        use status_core::Clock;
-        self.store.record(id, &[report], self.clock.now()).await.expect("the outcome is recorded");
+    pub async fn report_and_die(&self, id: JobId, report: BatchReport) {
+        self.store.report(id, &[report], self.clock.now()).await.expect("the outcome is recorded");
     }
 
     /// The job as the store has it, strongly consistent; decides nothing.
-    pub async fn record(&self, id: JobId) -> Record {
+    pub async fn state(&self, id: JobId) -> JobState {
         self.store.read(id, Consistency::Strong).await.expect("the store answers").expect("the job is there")
     }
 
@@ -152,4 +151,9 @@ pub(crate) fn rejection<T: std::fmt::Debug>(result: Result<T, Error>) -> status_
         Err(Error::Rejected { rejection, .. }) => rejection,
         other => panic!("expected a rejection, got {other:?}"),
     }
+}
+
+/// What became of each report, in the order given.
+pub(crate) fn effects(reported: &Reported) -> Vec<Effect> {
+    reported.effects.iter().map(|(_, effect)| *effect).collect()
 }

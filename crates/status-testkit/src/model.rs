@@ -25,9 +25,9 @@ pub enum Step {
     /// The splitter starts, with the total or without.
     Start(Option<u64>),
     /// Workers report batches together.
-    Record(Vec<BatchReport>),
+    Report(Vec<BatchReport>),
     /// A worker reports and dies before it can decide.
-    RecordAndDie(BatchReport),
+    ReportAndDie(BatchReport),
     /// A worker asks for a batch.
     Begin(u64),
     /// The owner cancels.
@@ -71,8 +71,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         1 => Just(Step::FinishUpload),
         2 => prop::option::of(total()).prop_map(Step::Start),
-        8 => prop::collection::vec(report(), 1..5).prop_map(Step::Record),
-        2 => report().prop_map(Step::RecordAndDie),
+        8 => prop::collection::vec(report(), 1..5).prop_map(Step::Report),
+        2 => report().prop_map(Step::ReportAndDie),
         2 => index().prop_map(Step::Begin),
         1 => Just(Step::Cancel),
         1 => Just(Step::Fail),
@@ -92,21 +92,16 @@ async fn replay<S: StatusStore>(
     policy.tolerance = tolerance;
     policy.track_starts = track_starts;
     let id = kit.create(policy).await;
-    let mut model = Model { job: kit.record(id).await.job, batches: BTreeMap::new(), last: None };
+    let job = kit.state(id).await.job;
+    let mut model = Model { due: job.due_at(), job, batches: BTreeMap::new(), last: None };
     for (number, step) in history.iter().enumerate() {
         take(&kit, id, step).await;
         model.take(step, kit.clock.now());
         let snapshot = kit.tracker.snapshot(id).await.map_err(|error| format!("step {number}: {error}"))?;
-        let record = kit.record(id).await;
-        let told: Vec<Decision> = record.job.history.iter().map(|h| h.to).collect();
-        let seen = (
-            snapshot.status,
-            snapshot.outcome,
-            record.facts.counts,
-            snapshot.version,
-            told,
-            record.job.frozen,
-        );
+        let state = kit.state(id).await;
+        let told: Vec<Decision> = state.job.history.iter().map(|h| h.to).collect();
+        let seen =
+            (snapshot.status, snapshot.outcome, state.facts.counts, snapshot.version, told, state.job.frozen);
         let expected = model.seen();
         if seen != expected {
             return Err(format!(
@@ -121,9 +116,9 @@ async fn take(kit: &Kit, id: JobId, step: &Step) {
     match step {
         Step::FinishUpload => drop(kit.jobs.finish_upload(id).await),
         Step::Start(total) => drop(kit.tracker.start(id, total.map(totals), &splitter()).await),
-        Step::Record(reports) => drop(kit.tracker.record(id, reports.clone()).await),
-        Step::RecordAndDie(report) => {
-            drop(kit.store.record(id, std::slice::from_ref(report), kit.clock.now()).await);
+        Step::Report(reports) => drop(kit.tracker.report(id, reports.clone()).await),
+        Step::ReportAndDie(report) => {
+            drop(kit.store.report(id, std::slice::from_ref(report), kit.clock.now()).await);
         }
         Step::Begin(index) => drop(kit.tracker.begin(id, batch(*index)).await),
         Step::Cancel => drop(kit.jobs.cancel(id, None).await),
@@ -142,6 +137,8 @@ struct Model {
     job: Job,
     batches: BTreeMap<u64, BatchOutcome>,
     last: Option<status_core::Timestamp>,
+    /// From when a sweeper looks.
+    due: status_core::Timestamp,
 }
 
 type Seen = (status_core::Status, Option<status_core::Outcome>, Counts, u64, Vec<Decision>, Option<Counts>);
@@ -161,57 +158,75 @@ impl Model {
     }
 
     fn take(&mut self, step: &Step, now: status_core::Timestamp) {
-        // Whoever touches the job decides it first, if its batches do.
-        self.command(&Command::Settle(None), now);
         match step {
             Step::FinishUpload => self.command(&Command::FinishUpload, now),
             Step::Start(total) => self.command(&Command::Start(total.map(totals)), now),
-            Step::Record(reports) => {
+            Step::Report(reports) => {
                 let mut reports = reports.clone();
-                reports.sort_by_key(|r| (r.batch, r.settles_as()));
-                reports.dedup_by_key(|r| r.batch);
-                self.record(&reports, now);
+                reports.sort_by_key(|r| (r.batch(), r.settles_as()));
+                reports.dedup_by_key(|r| r.batch());
+                self.report(&reports, now);
             }
-            Step::RecordAndDie(report) => self.record(std::slice::from_ref(report), now),
-            Step::Begin(_) => self.command(&Command::ConfirmCancel, now),
+            Step::ReportAndDie(report) => self.report(std::slice::from_ref(report), now),
+            Step::Begin(_) => {
+                if !self.job.status.is_terminal() {
+                    self.command(&Command::Start(None), now);
+                }
+                self.command(&Command::ConfirmCancel, now);
+            }
             Step::Cancel => self.command(&Command::Cancel(None), now),
             Step::Fail => self.command(&Command::Fail(failure()), now),
             Step::Sweep => {
-                if self.job.due_at().is_some_and(|due| due <= now) {
+                if self.due <= now && !self.job.status.is_terminal() {
+                    let before = self.job.revision;
                     self.command(&Command::Expire, now);
+                    if self.job.revision == before {
+                        self.due = self.job.next_look(now);
+                    }
                 }
             }
             Step::Wait(_) => {}
         }
-        self.command(&Command::Settle(None), now);
+        self.command(&Command::Reconcile, now);
     }
 
     fn command(&mut self, command: &Command, now: status_core::Timestamp) {
         match machine::decide(&self.job, &self.facts(), command, &Actor::WORKER, now) {
-            Ok(Verdict::Next(next)) => self.job = *next,
+            Ok(Verdict::Next(next)) => self.swap(*next),
+            Ok(Verdict::Reconciled(next)) => {
+                self.swap(*next);
+                self.command(command, now);
+            }
             Ok(Verdict::AlreadyApplied) | Err(_) => {}
         }
     }
 
-    fn record(&mut self, reports: &[BatchReport], now: status_core::Timestamp) {
-        if reports.iter().any(|r| self.job.total().is_some_and(|total| r.batch.get() >= total)) {
-            return;
-        }
+    fn swap(&mut self, next: Job) {
+        self.due = next.due_at();
+        self.job = next;
+    }
+
+    fn report(&mut self, reports: &[BatchReport], now: status_core::Timestamp) {
         for report in reports {
-            let before = self.batches.get(&report.batch.get());
+            let number = report.batch().get();
+            if self.job.total().is_some_and(|total| number >= total) {
+                continue;
+            }
+            let before = self.batches.get(&number);
             let is_news = match (before, report.settles_as()) {
                 (None, _) | (Some(BatchOutcome::Failed { .. }), Settled::Completed) => true,
                 (Some(_), _) => false,
             };
             if is_news {
-                self.batches.insert(report.batch.get(), report.outcome);
+                self.batches.insert(number, report.outcome());
                 self.last = Some(now);
             }
         }
     }
 
     fn facts(&self) -> Facts {
-        let mut facts = Facts { last_at: self.last, ..Facts::default() };
+        let mut facts = Facts::default();
+        facts.last_at = self.last;
         for (index, outcome) in &self.batches {
             facts.highest = Some(batch(*index));
             match outcome {

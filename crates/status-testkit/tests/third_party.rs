@@ -11,9 +11,9 @@ use std::{
 use async_trait::async_trait;
 use futures::FutureExt;
 use status_core::{
-    BatchIndex, BatchReport, Begun, Clock, Consistency, Created, Effect, Facts, ItemError, Job, JobId,
-    ManualClock, OwnerId, Page, PageRequest, Record, Recorded, Rejection, Settled, Status, StatusStore,
-    StoreError, Timestamp,
+    BatchIndex, BatchReport, BatchState, Begun, Clock, Consistency, Created, Due, Effect, Facts, ItemError,
+    Job, JobId, JobState, ManualClock, OwnerId, Page, PageRequest, Settled, Status, StatusStore, StoreError,
+    Timestamp, Written,
 };
 use status_testkit::{Kit, cases, run};
 
@@ -64,6 +64,7 @@ struct Entry {
     facts: Facts,
     starts: Vec<(BatchIndex, Timestamp)>,
     errors: Vec<ItemError>,
+    due: Option<Timestamp>,
 }
 
 /// One lock around one map.
@@ -92,19 +93,21 @@ impl PlainStore {
         let mut jobs = self.jobs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let now = self.clock.now();
         if !self.is(Fault::NeverExpires) {
-            jobs.retain(|_, entry| entry.job.expires_at().is_none_or(|at| at > now));
+            jobs.retain(|_, entry| entry.job.expires_at() > now);
         }
         jobs
     }
 
-    fn may_be_settled(&self, entry: &Entry) -> bool {
-        let counts = entry.facts.counts;
-        let all = entry.job.total().is_some_and(|total| counts.settled() >= total);
-        !self.is(Fault::NeverHintsAtTheEnd) && (all || counts.failed > 0)
+    fn may_decide(&self, entry: &Entry) -> bool {
+        !self.is(Fault::NeverHintsAtTheEnd) && entry.job.is_decided_by(&entry.facts.counts)
     }
 
     fn record_one(&self, entry: &mut Entry, report: &BatchReport, at: Timestamp) -> Effect {
-        let before = entry.batches.get(&report.batch).copied();
+        let total = entry.job.total().filter(|_| !self.is(Fault::TakesBatchesPastTheTotal));
+        if total.is_some_and(|total| report.batch().get() >= total) {
+            return Effect::OutOfRange;
+        }
+        let before = entry.batches.get(&report.batch()).copied();
         let effect = match report.effect(before) {
             Effect::Duplicate if self.is(Fault::CountsRedeliveries) => Effect::Counted,
             Effect::Corrected if self.is(Fault::ForgetsCorrections) => Effect::Duplicate,
@@ -117,9 +120,9 @@ impl PlainStore {
         if effect == Effect::Duplicate {
             return effect;
         }
-        entry.batches.insert(report.batch, report.settles_as());
+        entry.batches.insert(report.batch(), report.settles_as());
         if !self.is(Fault::KeepsStartsOfSettled) {
-            entry.starts.retain(|(batch, _)| *batch != report.batch);
+            entry.starts.retain(|(batch, _)| *batch != report.batch());
         }
         entry.facts.add(entry.job.id, report, effect, at);
         if self.is(Fault::LosesItems) {
@@ -132,10 +135,10 @@ impl PlainStore {
             entry.facts.last_at = None;
         }
         if effect == Effect::Corrected && !self.is(Fault::KeepsOldErrors) {
-            entry.errors.retain(|error| error.batch != report.batch);
+            entry.errors.retain(|error| error.batch != report.batch());
         }
         if !self.is(Fault::ForgetsErrors) {
-            entry.errors.extend(report.errors.iter().cloned());
+            entry.errors.extend(report.errors().iter().cloned());
             entry.errors.sort_by_key(|error| (error.batch, error.item));
             if !self.is(Fault::KeepsEveryError) {
                 entry.errors.truncate(usize::try_from(entry.job.policy.max_errors).expect("small"));
@@ -165,14 +168,20 @@ impl StatusStore for PlainStore {
         if self.is(Fault::ChangesWhatIsCreated) {
             job.revision += 1;
         }
-        jobs.entry(job.id).or_insert(Entry { job, batches, facts, starts, errors });
+        let due = Some(job.due_at());
+        jobs.entry(job.id).or_insert(Entry { job, batches, facts, starts, errors, due });
         Ok(Created::New)
     }
 
-    async fn read(&self, id: JobId, _: Consistency) -> Result<Option<Record>, StoreError> {
+    async fn job(&self, id: JobId, _: Consistency) -> Result<Option<Job>, StoreError> {
+        Ok(self.jobs().get(&id).map(|entry| entry.job.clone()))
+    }
+
+    async fn read(&self, id: JobId, _: Consistency) -> Result<Option<JobState>, StoreError> {
         Ok(self.jobs().get(&id).map(|entry| {
-            let running = entry.starts.iter().map(|(_, at)| *at).collect();
-            Record::new(entry.job.clone(), Facts { running, ..entry.facts.clone() })
+            let mut facts = entry.facts.clone();
+            facts.running = entry.starts.iter().map(|(_, at)| *at).collect();
+            JobState::new(entry.job.clone(), facts)
         }))
     }
 
@@ -187,11 +196,15 @@ impl StatusStore for PlainStore {
         }
         if !self.is(Fault::KeepsNoDecision) {
             entry.job = next.clone();
+            entry.due = Some(next.due_at());
         }
         Ok(())
     }
 
-    async fn propagate(&self, _: &Job) -> Result<(), StoreError> {
+    async fn propagate(&self, job: &Job) -> Result<(), StoreError> {
+        if let Some(entry) = self.jobs().get_mut(&job.id).filter(|entry| entry.job.status.is_terminal()) {
+            entry.due = None;
+        }
         Ok(())
     }
 
@@ -208,7 +221,7 @@ impl StatusStore for PlainStore {
         };
         let settled: Vec<_> = batches.iter().map(settled).collect();
         let job = entry.job.clone();
-        if job.policy.track_starts && job.status == Status::Processing && job.cancel_requested.is_none() {
+        if job.notes_starts() {
             for (batch, _) in
                 batches.iter().zip(&settled).filter(|(_, settled)| **settled != Some(Settled::Completed))
             {
@@ -218,35 +231,24 @@ impl StatusStore for PlainStore {
                 entry.starts.push((*batch, at));
             }
         }
-        Ok(Some(Begun { job, settled, may_be_settled: self.may_be_settled(entry) }))
+        let settled = batches.iter().copied().zip(settled).collect();
+        Ok(Some(Begun::new(job, settled, self.may_decide(entry))))
     }
 
-    async fn record(
-        &self,
-        id: JobId,
-        reports: &[BatchReport],
-        at: Timestamp,
-    ) -> Result<Recorded, StoreError> {
+    async fn report(&self, id: JobId, reports: &[BatchReport], at: Timestamp) -> Result<Written, StoreError> {
         let mut jobs = self.jobs();
         let Some(entry) = jobs.get_mut(&id) else {
-            let nothing =
-                Recorded { effects: vec![Effect::Counted; reports.len()], may_be_settled: false, late: None };
+            let effects = reports.iter().map(|report| (report.batch(), Effect::Counted)).collect();
             return if self.is(Fault::FindsWhatIsNotThere) {
-                Ok(nothing)
+                Ok(Written::new(effects, false, None))
             } else {
                 Err(StoreError::NotFound(id))
             };
         };
-        let total =
-            entry.job.total().filter(|_| !self.is(Fault::TakesBatchesPastTheTotal)).unwrap_or(u64::MAX);
-        if let Some(report) = reports.iter().find(|report| report.batch.get() >= total) {
-            let rejection = Rejection::BatchOutOfRange { batch: report.batch, total };
-            return Err(StoreError::Rejected { id, rejection });
-        }
-        let effects = reports.iter().map(|report| self.record_one(entry, report, at)).collect();
-        let late =
-            Some(entry.job.status).filter(|status| status.is_terminal() && !self.is(Fault::HidesLateness));
-        Ok(Recorded { effects, may_be_settled: self.may_be_settled(entry), late })
+        let effects =
+            reports.iter().map(|report| (report.batch(), self.record_one(entry, report, at))).collect();
+        let status = Some(entry.job.status).filter(|_| !self.is(Fault::HidesLateness));
+        Ok(Written::new(effects, self.may_decide(entry), status))
     }
 
     async fn errors(&self, id: JobId, page: &PageRequest) -> Result<Page<ItemError>, StoreError> {
@@ -258,16 +260,25 @@ impl StatusStore for PlainStore {
         let errors = self.jobs().get(&id).map(|entry| entry.errors.clone()).unwrap_or_default();
         let rows: Vec<_> = errors.iter().skip(skip).take(page.limit).cloned().collect();
         let next = skip + rows.len();
-        Ok(Page { rows, next: (next < errors.len()).then(|| next.to_string()) })
+        let more = next < errors.len();
+        Ok(Page::new(rows, more.then(|| next.to_string())))
     }
 
-    async fn unsettled(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<BatchIndex>, StoreError> {
+    async fn batches(
+        &self,
+        id: JobId,
+        which: BatchState,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<BatchIndex>, StoreError> {
         let jobs = self.jobs();
         let entry = jobs.get(&id).ok_or(StoreError::NotFound(id))?;
-        let end = entry.job.total().or(entry.facts.highest.map(BatchIndex::get)).unwrap_or(0);
-        let open =
-            |batch: &BatchIndex| self.is(Fault::NamesSettledAsMissing) || !entry.batches.contains_key(batch);
-        Ok((from..end).filter_map(|index| BatchIndex::new(index).ok()).filter(open).take(limit).collect())
+        let seen = entry.facts.highest.map_or(0, |highest| highest.get() + 1);
+        let wanted = |batch: &BatchIndex| {
+            self.is(Fault::NamesSettledAsMissing) || which.holds(entry.batches.get(batch).copied())
+        };
+        let all = (from..entry.job.total().unwrap_or(seen)).filter_map(|index| BatchIndex::new(index).ok());
+        Ok(all.filter(wanted).take(limit).collect())
     }
 
     async fn list(
@@ -295,30 +306,42 @@ impl StatusStore for PlainStore {
         let more = rows.len() > page.limit;
         rows.truncate(page.limit);
         assert!(after.is_none() || !self.is(Fault::PagesForever), "the same page again and again");
-        Ok(Page { next: rows.last().filter(|_| more).map(|job| job.id.to_string()), rows })
+        let next = rows.last().filter(|_| more).map(|job| job.id.to_string());
+        Ok(Page::new(rows, next))
     }
 
-    async fn due(&self, now: Timestamp, page: &PageRequest) -> Result<Page<JobId>, StoreError> {
-        let after: Option<JobId> =
-            page.cursor.as_deref().map(str::parse).transpose().map_err(|_| StoreError::InvalidCursor)?;
-        let is_due = |job: &Job| match self.fault {
-            Fault::NeverDue => false,
-            Fault::AlwaysDue => true,
-            _ => job.due_at().is_some_and(|at| at <= now),
+    async fn due(&self, now: Timestamp, page: &PageRequest) -> Result<Page<Due>, StoreError> {
+        let after: Option<JobId> = page.position()?;
+        let due_at = |entry: &Entry| match self.fault {
+            Fault::NeverDue => None,
+            Fault::AlwaysDue => Some(entry.job.created_at()),
+            _ => entry.due.filter(|at| *at <= now),
         };
         let jobs = self.jobs();
-        let due = jobs.values().map(|entry| &entry.job).filter(|job| is_due(job)).map(|job| job.id);
-        let mut rows: Vec<_> = due.filter(|id| after.is_none_or(|after| *id > after)).collect();
-        rows.sort_unstable();
+        let due = jobs.values().filter_map(|entry| due_at(entry).map(|at| Due::new(entry.job.id, at)));
+        let mut rows: Vec<_> = due.filter(|due| after.is_none_or(|after| due.id > after)).collect();
+        rows.sort_unstable_by_key(|due| due.id);
         let more = rows.len() > page.limit && !self.is(Fault::ForgetsWhatElseIsDue);
         if !self.is(Fault::ListsDueJobsAllAtOnce) {
             rows.truncate(page.limit);
         }
-        Ok(Page { next: rows.last().filter(|_| more).map(JobId::to_string), rows })
+        let next = rows.last().filter(|_| more).map(|due| due.id.to_string());
+        Ok(Page::new(rows, next))
     }
 
-    async fn changed(&self, _: JobId, _: u64, at_most: Duration) {
-        tokio::time::sleep(at_most).await;
+    async fn postpone(&self, due: &Due, until: Timestamp) -> Result<bool, StoreError> {
+        let mut jobs = self.jobs();
+        let Some(entry) = jobs.get_mut(&due.id) else { return Ok(false) };
+        if entry.due != Some(due.at) && !self.is(Fault::AlwaysDue) {
+            return Ok(false);
+        }
+        entry.due = Some(until);
+        Ok(true)
+    }
+
+    async fn erase(&self, id: JobId) -> Result<(), StoreError> {
+        self.jobs().remove(&id);
+        Ok(())
     }
 }
 

@@ -1,5 +1,5 @@
-//! Works on batches: asks the tracker whether to, normalises the rows, writes the leads, and records what became of the
-//! batch. Any of it may happen twice: leads are upserted, and a batch counts once.
+//! Works on batches: asks the tracker whether to, normalises the rows, writes the leads, and reports what
+//! came of the batch. Any of it may happen twice: leads are upserted, and a batch counts once.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,8 @@ use std::{
 use futures::future::join_all;
 use leads::{BatchMessage, Lead, LeadTable, NormaliseError, Normaliser};
 use status_core::{
-    BatchReport, Begin, Beginning, Clock, Error, ItemError, JobId, Rejection, SystemClock, Tracker,
+    BatchReport, Begin, Clock, Effect, Error, ItemError, JobId, OwnerId, Rejection, Settled, SystemClock,
+    Tracker,
 };
 
 /// Works on batches.
@@ -51,7 +52,12 @@ impl Caller {
         Self { tracker, normaliser, leads, max_receives: max_receives.max(1) }
     }
 
-    /// Works on what was delivered together, within `time_left`; says for each message what is to become of it.
+    /// Works on what was delivered together, within `time_left`, and says for each message what is to
+    /// become of it.
+    ///
+    /// A delivery may hold one batch twice, batches of several jobs, and batches that a job does not
+    /// have. A batch is worked on once, whatever the number of its messages, and no message changes the
+    /// answer for another batch's.
     pub async fn handle(&self, deliveries: &[Delivery], time_left: Duration) -> Vec<Handled> {
         let mut jobs: HashMap<JobId, Vec<usize>> = HashMap::new();
         for (index, delivery) in deliveries.iter().enumerate() {
@@ -73,93 +79,108 @@ impl Caller {
     async fn handle_job(&self, job: JobId, deliveries: &[&Delivery], time_left: Duration) -> Vec<Handled> {
         let all = |handled| vec![handled; deliveries.len()];
         let batches: Vec<_> = deliveries.iter().map(|delivery| delivery.message.batch).collect();
-        let beginning = match self.tracker.begin_all(job, &batches).await {
-            Ok(beginning) => beginning,
+        let assignment = match self.tracker.begin_all(job, &batches).await {
+            Ok(assignment) => assignment,
             Err(Error::NotFound(_)) => {
                 tracing::warn!(%job, "batches of a job that is not known any more are dropped");
                 return all(Handled::Done);
             }
-            Err(Error::Rejected { rejection: rejection @ Rejection::BatchOutOfRange { .. }, .. })
-                if deliveries.len() == 1 =>
-            {
-                tracing::error!(%job, %rejection, "a batch the job does not have is dropped");
-                return all(Handled::Done);
-            }
-            Err(Error::Rejected { .. }) => return self.one_by_one(job, deliveries, time_left).await,
             Err(error) => {
-                tracing::warn!(%job, %error, "the job cannot be read; its batches will be delivered again");
+                tracing::warn!(%job, %error, "batches could not be begun; they will be delivered again");
                 return all(Handled::Retry);
             }
         };
-        let Beginning { job: job_record, batches } = beginning;
-        let worked = deliveries.iter().zip(batches).map(async |(delivery, begin)| match begin {
-            Begin::Work => self.work(delivery, &job_record.owner, time_left).await,
-            Begin::AlreadyCompleted | Begin::Over(_) => Worked::Skipped,
-        });
-        let mut handled = Vec::with_capacity(deliveries.len());
-        let mut reports = Vec::new();
-        for worked in join_all(worked).await {
-            handled.push(if matches!(worked, Worked::Again) { Handled::Retry } else { Handled::Done });
-            if let Worked::Through(report) = worked {
-                reports.push(report);
+        let assigned = deliveries.iter().zip(&assignment.batches);
+        for (delivery, begin) in assigned.clone() {
+            if let Begin::OutOfRange { total } = begin {
+                let batch = delivery.message.batch;
+                tracing::error!(%job, %batch, total, "a batch that the job does not have is dropped");
             }
         }
+        let owner = &assignment.job.owner;
+        let work = assigned
+            .filter(|(_, begin)| matches!(begin, Begin::Work))
+            .map(async |(delivery, _)| (delivery.message.batch, self.work(delivery, owner, time_left).await));
+        let worked: HashMap<_, _> = join_all(work).await.into_iter().collect();
+
+        // A batch that failed is given up by the message that was received for the last time. Another
+        // message of it still has tries left, and its success would correct the failure.
+        let is_settled = |delivery: &Delivery, report: &BatchReport| {
+            report.settles_as() == Settled::Completed || delivery.receives >= self.max_receives
+        };
+        let reports = worked.values().filter(|report| {
+            let mut messages = deliveries.iter().filter(|delivery| delivery.message.batch == report.batch());
+            messages.any(|delivery| is_settled(delivery, report))
+        });
+        let reported = self.report(job, reports.cloned().collect()).await;
+        let answer = |delivery: &&Delivery| match worked.get(&delivery.message.batch) {
+            Some(report) if is_settled(delivery, report) => reported,
+            Some(_) => Handled::Retry,
+            // There was nothing to work on.
+            None => Handled::Done,
+        };
+        deliveries.iter().map(answer).collect()
+    }
+
+    /// Reports what came of batches of one job; says what is to become of their messages.
+    async fn report(&self, job: JobId, reports: Vec<BatchReport>) -> Handled {
         if reports.is_empty() {
-            return handled;
+            return Handled::Done;
         }
-        match self.tracker.record(job, reports).await {
-            Ok(recorded) => {
-                if let Some(status) = recorded.late {
+        match self.tracker.report(job, reports).await {
+            Ok(reported) => {
+                if let Some(status) = reported.late {
                     tracing::info!(%job, %status, "batches came after the job's end; they count");
                 }
-                handled
+                let past = reported.effects.iter().filter(|(_, effect)| *effect == Effect::OutOfRange);
+                for (batch, _) in past {
+                    tracing::error!(%job, %batch, "a batch that the job does not have is dropped");
+                }
+                Handled::Done
+            }
+            // Erased, or sealed with a lower total, while they were worked on: neither ever passes.
+            Err(
+                error @ (Error::NotFound(_)
+                | Error::Rejected { rejection: Rejection::BatchOutOfRange { .. }, .. }),
+            ) => {
+                tracing::error!(%job, %error, "batches that the job does not have are dropped");
+                Handled::Done
             }
             Err(error) => {
-                tracing::warn!(%job, %error, "batches could not be recorded; they will be delivered again");
-                all(Handled::Retry)
+                tracing::warn!(%job, %error, "batches could not be reported; they will be delivered again");
+                Handled::Retry
             }
         }
     }
 
-    /// One message that cannot be must not take the others with it.
-    async fn one_by_one(&self, job: JobId, deliveries: &[&Delivery], time_left: Duration) -> Vec<Handled> {
-        let mut handled = Vec::with_capacity(deliveries.len());
-        for delivery in deliveries {
-            handled.extend(Box::pin(self.handle_job(job, &[delivery], time_left)).await);
-        }
-        handled
-    }
-
-    async fn work(&self, delivery: &Delivery, owner: &status_core::OwnerId, time_left: Duration) -> Worked {
+    /// Works on a batch. A report that it failed is to be made only if the batch is given up.
+    async fn work(&self, delivery: &Delivery, owner: &OwnerId, time_left: Duration) -> BatchReport {
         let Delivery { message, receives } = delivery;
+        let (job, batch, items) = (message.job_id, message.batch, message.leads.len() as u64);
         let begun = Instant::now();
-        let failed = match self.normalise(message, owner, time_left).await {
+        let report = match self.normalise(message, owner, time_left).await {
             Ok(errors) => {
                 let failed = errors.len() as u64;
-                let processed = (message.leads.len() as u64).saturating_sub(failed);
-                let report = BatchReport::completed(message.batch, processed, failed).with_errors(errors);
-                return Worked::Through(report.took(begun.elapsed()));
+                BatchReport::completed(batch, items.saturating_sub(failed), failed).with_errors(errors)
             }
-            Err(error) => error,
+            Err(error) => {
+                tracing::warn!(%job, %batch, receives, %error, "a batch failed");
+                let rows = (message.first_row..).take(message.leads.len());
+                let errors: Vec<_> =
+                    rows.map(|row| ItemError::new(batch, Some(row), error.code, &error.message)).collect();
+                let report = BatchReport::failed(batch, items, error.code, &error.message);
+                // Without rows the error is the batch's own.
+                if errors.is_empty() { report } else { report.with_errors(errors) }
+            }
         };
-        let (job, batch) = (message.job_id, message.batch);
-        tracing::warn!(%job, %batch, receives, error = %failed, "a batch failed");
-        if *receives < self.max_receives {
-            return Worked::Again;
-        }
-        let items = message.leads.len() as u64;
-        let rows = message.first_row..message.first_row + items;
-        let errors = rows.map(|row| ItemError::new(batch, Some(row), failed.code, &failed.message));
-        let mut report = BatchReport::failed(batch, items, failed.code, &failed.message);
-        report.errors.clear();
-        Worked::Through(report.with_errors(errors).took(begun.elapsed()))
+        report.took(begun.elapsed())
     }
 
     /// Writes the batch's leads; gives the rows that are none.
     async fn normalise(
         &self,
         message: &BatchMessage,
-        owner: &status_core::OwnerId,
+        owner: &OwnerId,
         time_left: Duration,
     ) -> Result<Vec<ItemError>, NormaliseError> {
         let results = self.normaliser.normalise(&message.leads, time_left).await?;
@@ -178,14 +199,4 @@ impl Caller {
         })?;
         Ok(errors)
     }
-}
-
-/// What became of one delivery.
-enum Worked {
-    /// There was nothing to do.
-    Skipped,
-    /// It is through, one way or the other.
-    Through(BatchReport),
-    /// It failed and is to come again.
-    Again,
 }

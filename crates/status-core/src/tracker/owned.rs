@@ -7,7 +7,7 @@ use futures::{Stream, future::try_join_all};
 use super::{Cancelled, Tracker};
 use crate::{
     Actor, Command, Consistency, Created, Damaged, Error, Facts, HistoryEntry, ItemError, Job, JobId,
-    JobState, NewJob, OwnerId, Page, PageRequest, Snapshot, Status, StoreError, Token,
+    JobState, NewJob, OwnerId, Page, PageRequest, Rejection, Snapshot, Status, StoreError, Token,
 };
 
 /// The jobs of one owner, and what an owner may do to them. A job of somebody else is [`Error::NotFound`].
@@ -129,6 +129,20 @@ impl OwnedJobs {
             }
         }
         Ok(listed)
+    }
+
+    /// Erases a job that is over, with its errors and everything else that belongs to it.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] with [`Rejection::NotOver`] while it is not over; [`Error::NotFound`], also if it
+    /// was erased before; [`Error::Store`], and then some of it may be gone and the call can be repeated.
+    pub async fn erase(&self, id: JobId) -> Result<(), Error> {
+        // A terminal status never changes: nothing can happen between this read and the erasure.
+        let status = self.apply(id, &Command::Reconcile).await?.status;
+        if !status.is_terminal() {
+            return Err(Error::Rejected { id, rejection: Rejection::NotOver { status } });
+        }
+        self.tracker.erase(id).await
     }
 
     /// How many jobs of the owner are not over; counting ends at `at_most`.

@@ -24,11 +24,27 @@ pub(crate) fn client(endpoint: &str) -> Client {
     Client::from_conf(config)
 }
 
+/// Starts an engine in this process; its endpoint.
+#[allow(dead_code, reason = "not every test has an engine of its own")]
+pub(crate) async fn embedded() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+    let database = dynoxide::Database::memory().expect("a database");
+    tokio::spawn(dynoxide::server::serve_on(listener, database));
+    endpoint
+}
+
 /// A store in a new table of the server at `endpoint`.
+#[allow(dead_code, reason = "some tests need the client, too")]
 pub(crate) async fn table(endpoint: &str, clock: Arc<dyn Clock>) -> Arc<DynamoStore> {
+    table_of(client(endpoint), clock).await.0
+}
+
+/// A store in a new table of the client's server, and the table's name.
+pub(crate) async fn table_of(client: Client, clock: Arc<dyn Clock>) -> (Arc<DynamoStore>, String) {
     static TABLES: AtomicU64 = AtomicU64::new(0);
     let name = format!("t{}-{}", std::process::id(), TABLES.fetch_add(1, Ordering::Relaxed));
-    let store = DynamoStore::new(client(endpoint), name).with_clock(clock);
+    let store = DynamoStore::new(client, &name).with_clock(clock);
     store.create_table().await.expect("a table");
-    Arc::new(store)
+    (Arc::new(store), name)
 }

@@ -1,0 +1,253 @@
+//! The faults. Each breaks one rule of the design in one line; beside it stands who has to notice.
+
+use super::{
+    Finder, Mutant,
+    Target::{Lib, Test},
+};
+
+const fn kit(target: &'static str, tests: &'static str) -> Finder {
+    Finder { target: Test(target), tests }
+}
+
+/// The store contract over the embedded engine that speaks the DynamoDB API.
+const DYNAMO: Finder = kit("embedded", "");
+/// The store contract over memory.
+const MEMORY: Finder = kit("conformance", "");
+/// What is in the table itself.
+const ITEMS: Finder = kit("items", "");
+/// The simulation at every request.
+const SIMULATION: Finder = kit("simulated", "");
+/// The machine's table.
+const MACHINE: Finder = kit("machine", "");
+/// Watchers, tokens, and trackers over stores that misbehave.
+const WATCHING: Finder = kit("watching", "");
+const CORE: Finder = Finder { target: Lib("status-core"), tests: "" };
+
+macro_rules! mutants {
+    ($($file:literal { $($what:literal: $from:literal => $to:literal, $by:expr;)* })*) => {
+        pub(super) const MUTANTS: &[Mutant] = &[$($(
+            Mutant { what: $what, file: $file, from: $from, to: $to, found_by: &$by },
+        )*)*];
+    };
+}
+
+mutants! {
+    "crates/status-dynamo/src/expression.rs" {
+        "counts a batch as often as it is delivered":
+            "NOT contains(c, {value})" => "NOT contains(x, {value})", [DYNAMO, SIMULATION];
+        "counts a batch that failed and completed twice among the failed":
+            "format!(\"contains(f, {value})\")" => "format!(\"NOT contains(x, {value})\")", [DYNAMO, SIMULATION];
+        "leaves a corrected batch among the failed":
+            "DELETE f :corrected" => "DELETE g :corrected", [DYNAMO, SIMULATION];
+        "takes batches past the end of the last chunk":
+            "OR cap > :last" => "OR cap >= :last", [DYNAMO, SIMULATION];
+        "lets a slow clock turn the last report back":
+            "l <= :late)" => "l <> :late)", [DYNAMO, SIMULATION];
+        "forgets the bit that lists a batch's errors":
+            "i128::from(attempt.listed) - i128::from(was_listed)" => "i128::from(attempt.listed && was_listed)", [DYNAMO, SIMULATION];
+        "keeps the bit of errors that a completed batch replaced":
+            "- i128::from(was_listed)" => "- i128::from(was_listed && false)", [DYNAMO, SIMULATION];
+        "leaves starts of settled batches behind":
+            "self.removes.push(format!(\"s{place}\"))" => "self.removes.push(format!(\"x{place}\"))", [DYNAMO, SIMULATION];
+        "counts the failed items of a corrected batch twice":
+            "failed -= i128::from(report.items())" => "failed -= 0", [DYNAMO, SIMULATION];
+        "loses the items that were processed":
+            "+= i128::from(processed)" => "+= i128::from(processed.min(1))", [DYNAMO, SIMULATION];
+    }
+    "crates/status-dynamo/src/report.rs" {
+        "does not look after a failure":
+            "let failed = before.is_some_and(|before| fails || may_have_failed(&before.job, &chunk));" => "let failed = before.is_none() && fails;", [DYNAMO, SIMULATION];
+        "never looks whether a full chunk was the last one":
+            "part.may_decide = failed || self.may_be_last(id, &chunk).await?;" => "part.may_decide = failed;", [DYNAMO, SIMULATION];
+        "believes that the highest chunk is open when it is full":
+            "Ok(last || may_have_failed(&job, chunk))" => "Ok(may_have_failed(&job, chunk))", [DYNAMO, SIMULATION];
+        "keeps a chunk of batches that the job does not have":
+            "if job.total().is_some_and(|total| total <= chunk.first()) {" => "if job.total().is_some_and(|total| total < chunk.first()) {", [DYNAMO, SIMULATION];
+        "does not tell a late worker whose chunk is new":
+            "Ok(NewChunk::OfJob(job.status))" => "Ok(NewChunk::OfJob(Status::Processing))", [DYNAMO, SIMULATION];
+        "compacts a chunk that is not full":
+            ".condition_expression(\"size(c) = :n\")" => ".condition_expression(\"size(c) <= :n\")", [DYNAMO, SIMULATION];
+        "counts reports of a job that does not exist":
+            "return Err(StoreError::NotFound(id));\n        };\n        if job.total()" => "return Ok(NewChunk::PastTheTotal);\n        };\n        if job.total()", [DYNAMO, ITEMS];
+    }
+    "crates/status-dynamo/src/errors.rs" {
+        "overwrites the errors of an earlier attempt":
+            "self.put(item.clone()).condition_expression(\"attribute_not_exists(pk)\")" => "self.put(item.clone())", [DYNAMO, SIMULATION];
+        "counts its own numbers beside another attempt's errors":
+            "Some(earlier) => Cow::Owned(earlier)," => "Some(_) => Cow::Borrowed(report),", [DYNAMO, SIMULATION];
+        "lists errors of attempts that never counted":
+            "settled == way && chunk.lists(batch)" => "settled == way || chunk.lists(batch)", [DYNAMO, SIMULATION];
+        "lists more errors than the policy allows":
+            "if so_far >= job.policy.max_errors {" => "if so_far > job.policy.max_errors + 100 {", [DYNAMO, SIMULATION];
+        "keeps errors for ever":
+            "item.insert(layout::TTL.into(), layout::seconds(job.expires_at()));\n    Ok(item)" => "Ok(item)", [ITEMS, SIMULATION];
+        "hides the errors behind a damaged one":
+            "None => damaged.push(Damaged {" => "None => return (BTreeMap::new(), damaged), #[cfg(any())] None => damaged.push(Damaged {", [ITEMS];
+    }
+    "crates/status-dynamo/src/layout.rs" {
+        "writes chunks without an expiry":
+            "sv = :sv, ttl_at = if_not_exists(ttl_at, :ttl)" => "sv = :sv, nothing = :ttl", [ITEMS, SIMULATION];
+    }
+    "crates/status-dynamo/src/lib.rs" {
+        "swaps a decision in over any other":
+            ".condition_expression(\"rev = :rev\")" => ".condition_expression(\"rev <= :rev OR rev > :rev\")", [DYNAMO, SIMULATION];
+        "refuses a decision whose answer was lost":
+            "if head::decode(next.id, &stored)? == *next => Ok(())," => "if head::decode(next.id, &stored)? != *next => Ok(()),", [DYNAMO, SIMULATION];
+        "does not tell the last chunk its size":
+            "if let Some(total) = job.total().filter(|total| total % CHUNK != 0) {" => "if let Some(total) = job.total().filter(|total| *total == 1) {", [DYNAMO, SIMULATION];
+        "opens a compacted chunk again":
+            ".condition_expression(\"attribute_not_exists(z)\")" => ".condition_expression(\"attribute_not_exists(nothing)\")", [DYNAMO, SIMULATION];
+        "does not retire jobs that are over":
+            "if job.status.is_terminal() { self.retire(job).await } else { Ok(()) }" => "Ok(())", [DYNAMO, ITEMS, SIMULATION];
+        "notes a start twice for a batch that is named twice":
+            "batches.dedup();\n        let mut keys" => "let mut keys", [DYNAMO, SIMULATION];
+        "concludes from an eventual read that a job is gone":
+            "None => self.head(id, Consistency::Strong).await," => "None => Ok(None),", [SIMULATION];
+        "does not let a begin decide":
+            "may_decide = may_decide || may_have_failed(&job, chunk) || self.may_be_last(id, chunk).await?;" => "may_decide = may_decide && may_have_failed(&job, chunk) && self.may_be_last(id, chunk).await?;", [DYNAMO, SIMULATION];
+        "lets every sweeper have a job":
+            ".condition_expression(\"due = :at\")" => ".condition_expression(\"due = :at OR due <> :at\")", [DYNAMO];
+        "counts batches past the total as the job's own":
+            "facts.merge(&chunk.facts_of(job.total()));" => "facts.merge(&chunk.facts);", [DYNAMO, SIMULATION];
+        "notes starts of batches past the total":
+            "*settled != Some(Settled::Completed) && batch.get() < total" => "*settled != Some(Settled::Completed) && batch.get() <= total", [DYNAMO];
+    }
+    "crates/status-dynamo/src/create.rs" {
+        "says to both of two creators with one key that they were first":
+            "Ok(if is_this { Created::New } else { Created::Existing(Box::new(stored)) })" => "Ok(Created::New)", [ITEMS, SIMULATION];
+        "claims a key for ever":
+            "item.insert(layout::TTL.into(), layout::seconds(job.expires_at()));" => "", [ITEMS, SIMULATION];
+        "gives one key to two jobs":
+            "attribute_not_exists(pk) OR ttl_at <= :now" => "attribute_not_exists(pk) OR ttl_at <> :now", [DYNAMO, SIMULATION];
+    }
+    "crates/status-dynamo/src/list.rs" {
+        "fails a whole list for one damaged job":
+            "listed.damaged.push(damaged(error)?);" => "return Err(error);", [ITEMS];
+        "fails a whole sweep for one alien key":
+            "Err(error) => due.damaged.push(damaged(error)?)," => "Err(error) => return Err(error),", [ITEMS];
+        "forgets what else is due":
+            "Page::new(Vec::new(), found.last_evaluated_key.as_ref().map(layout::due_cursor))" => "Page::new(Vec::new(), None)", [DYNAMO];
+    }
+    "crates/status-dynamo/src/retire.rs" {
+        "leaves the job due for ever":
+            ".update_expression(\"REMOVE dp, due\")" => ".update_expression(\"REMOVE nothing\")", [DYNAMO, SIMULATION];
+        "does not tell the chunks that the job is over":
+            "\"SET ttl_at = :ttl, st = :st\"" => "\"SET ttl_at = :ttl, xst = :st\"", [DYNAMO];
+        "erases a job and leaves its errors":
+            "self.delete_all(id, &errors).await?;" => "drop(errors);", [DYNAMO, ITEMS];
+    }
+    "crates/status-memory/src/entry.rs" {
+        "counts a batch as often as it is reported, in memory":
+            "if !effect.is_change() {\n            return effect;" => "if effect == Effect::OutOfRange {\n            return effect;", [MEMORY, SIMULATION];
+        "takes batches past the total, in memory":
+            "self.job.total().is_none_or(|total| batch.get() < total)" => "self.job.total().is_none_or(|total| batch.get() <= total)", [MEMORY, SIMULATION];
+        "swaps any decision in, in memory":
+            "if self.job.revision + 1 != next.revision {" => "if self.job.revision > next.revision {", [MEMORY, SIMULATION];
+        "is not due once it is over, in memory":
+            "self.due = Some(next.due_at());" => "self.due = Some(next.due_at()).filter(|_| !next.status.is_terminal());", [MEMORY];
+        "is due for ever, in memory":
+            "self.due = None;" => "self.due = self.due.or(None);", [MEMORY, SIMULATION];
+        "gives a job to every sweeper, in memory":
+            "let is_ours = self.due == Some(due.at);" => "let is_ours = self.due.is_some();", [MEMORY];
+        "keeps errors past the policy's bound, in memory":
+            "errors.truncate(usize::try_from(room).unwrap_or(usize::MAX));" => "errors.truncate(usize::try_from(room.max(100)).unwrap_or(usize::MAX));", [MEMORY, SIMULATION];
+        "keeps what a batch failed with when it completes, in memory":
+            "self.errors.remove(&batch).map_or(0," => "self.errors.get(&batch).map_or(0,", [MEMORY, SIMULATION];
+        "counts batches past the total as the job's own, in memory":
+            "facts.set_aside(stray.completed, stray.failed);" => "facts.set_aside(0, stray.failed);", [MEMORY, SIMULATION];
+        "wakes nobody, in memory":
+            "self.changes.send_replace(self.job.revision + self.facts.version());" => "", [MEMORY, kit("one_process", "")];
+        "starts what has completed, in memory":
+            "*settled != Some(Settled::Completed) && self.has(*batch)" => "settled.is_some() || self.has(*batch)", [MEMORY];
+    }
+    "crates/status-memory/src/index.rs" {
+        "forgets jobs that run, in memory":
+            "known.expires = job.expires_at();" => "known.expires = job.created_at();", [MEMORY];
+        "lets two owners share a key, in memory":
+            "let key = job.idempotency_key.clone().map(|key| (job.owner.clone(), key));" => "let key = job.idempotency_key.clone().map(|key| (OwnerId::new(\"x\").expect(\"\"), key));", [MEMORY, SIMULATION];
+    }
+    "crates/status-core/src/tracker.rs" {
+        "works on a batch as often as a delivery holds it":
+            "_ if !named.insert(*batch) => Begin::Repeated," => "_ if named.insert(*batch) && false => Begin::Repeated,", [MEMORY];
+        "hands out batches past the total":
+            "(_, Some(total)) if batch.get() >= total => Begin::OutOfRange { total }," => "(_, Some(total)) if batch.get() > total => Begin::OutOfRange { total },", [MEMORY, SIMULATION];
+        "never gives a failed batch another chance":
+            "(Some(Settled::Completed), _) => Begin::AlreadyCompleted," => "(Some(_), _) => Begin::AlreadyCompleted,", [MEMORY, SIMULATION];
+        "does not confirm a cancel":
+            "Status::Processing if job.cancel_requested.is_some() => {" => "Status::Processing if job.cancel_requested.is_some() && job.finished_at.is_some() => {", [MEMORY];
+        "leaves a job that nobody started where it is":
+            "Status::Uploading | Status::Uploaded => {\n                match self.apply(id, &Command::Start(None)" => "Status::Uploading | Status::Uploaded if false => {\n                match self.apply(id, &Command::Start(None)", [MEMORY, SIMULATION];
+        "does not decide after a report":
+            "if written.may_decide || unstarted {" => "if unstarted {", [MEMORY, SIMULATION];
+        "takes a missing effect for a duplicate":
+            "*of_batch.get(&batch).ok_or(StoreError::Incomplete { operation: \"report\", id, batch })?" => "*of_batch.get(&batch).unwrap_or(&Effect::Duplicate)", [WATCHING];
+        "counts the second report of a batch in one call":
+            "of_batch.insert(batch, Effect::Duplicate);" => "of_batch.insert(batch, effect);", [MEMORY];
+        "prefers the failure of two reports of one batch":
+            "distinct.sort_by_key(|report| (report.batch(), report.settles_as()));" => "distinct.sort_by_key(|report| (report.batch(), std::cmp::Reverse(report.settles_as())));", [MEMORY];
+        "skips the third step of the seal":
+            "self.store.propagate(&state.job).await?;\n        self.reconcile(id).await.map" => "self.store.propagate(&state.job).await?;\n        self.read(id, Consistency::Strong, None).await.map", [SIMULATION];
+        "forgets to propagate the end":
+            "if after.status.is_terminal()\n            && let Err(error)" => "if !after.status.is_terminal()\n            && let Err(error)", [MEMORY, SIMULATION];
+        "concludes from an eventual read that there is no job":
+            "if state.is_none() && consistency == Consistency::Eventual {" => "if state.is_none() && consistency == Consistency::Strong {", [WATCHING, SIMULATION];
+        "shows an older state than the one that was named":
+            "if seen.is_some_and(|seen| !self.show(&state).covers(seen)) {" => "if seen.is_some_and(|seen| self.show(&state).covers(seen)) {", [WATCHING, SIMULATION];
+        "fails a decision for want of the error to name":
+            "Err(error) => tracing::warn!(job = %job.id, %error, \"the error to name cannot be read\")," => "Err(error) => panic!(\"{error}\"),", [WATCHING];
+        "sweeps only the first page":
+            "Some(next) => page.cursor = Some(next),\n                None => break," => "_ => break,", [MEMORY];
+        "does not heal an end that was not propagated":
+            "return Ok(self.store.propagate(&before.job).await?);" => "return Ok(());", [MEMORY];
+        "looks at a job that another sweeper has":
+            "if !self.store.postpone(&due, leased.at).await? {" => "if !self.store.postpone(&due, leased.at).await? && false {", [MEMORY];
+    }
+    "crates/status-core/src/tracker/owned.rs" {
+        "shows everybody's history":
+            "if job.owner == self.owner { Ok(job) }" => "if job.owner != self.owner || true { Ok(job) }", [MEMORY];
+        "gives a key's job for another request":
+            "if !existing.is_same_request(&job) => Err(Error::KeyReused)," => "if existing.id == job.id => Err(Error::KeyReused),", [MEMORY, SIMULATION];
+    }
+    "crates/status-core/src/watch.rs" {
+        "leaves a dead feed behind":
+            "if feeds.get(&self.id).is_some_and(|feed| Arc::ptr_eq(feed, &self.feed)) {" => "if feeds.get(&self.id).is_some_and(|feed| !Arc::ptr_eq(feed, &self.feed)) {", [WATCHING];
+        "shows a watcher an older state":
+            "shown.filter(|s| s.covers(&seen) && s.token() != seen)" => "shown.filter(|s| s.token() != seen)", [WATCHING, SIMULATION];
+        "shows a watcher nothing that runs with the clock":
+            "if seen.is_none_or(|seen| snapshot.token() != seen) {" => "if seen.is_none_or(|_| last.as_ref().is_none_or(|last| snapshot.version != last.version)) {", [WATCHING, MEMORY];
+    }
+    "crates/status-core/src/token.rs" {
+        "has one token for two numbers of running batches":
+            "batches.failed, batches.running)" => "batches.failed, batches.total)", [WATCHING, MEMORY, CORE];
+        "has one token for two estimates":
+            "snapshot.estimate.as_ref().map(|estimate| &estimate.text).hash(hasher);" => "", [WATCHING, MEMORY, CORE];
+        "takes a state with fewer completed batches for a newer one":
+            "&& self.completed >= other.completed" => "", [CORE, SIMULATION];
+    }
+    "crates/status-core/src/machine.rs" {
+        "completes a job with more failures than it tolerates":
+            "if self.job.policy.tolerance.is_exceeded(counts.failed, total) {" => "if self.job.policy.tolerance.is_exceeded(counts.failed.saturating_sub(1), total) {", [MACHINE, MEMORY, SIMULATION];
+        "completes a job at the batch before the last":
+            "counts.settled() < total) {" => "counts.settled() + 1 < total) {", [MACHINE, MEMORY, SIMULATION];
+        "lets time in the record go back":
+            "let now = now.max(job.updated_at);" => "let now = now.min(job.updated_at);", [MACHINE, MEMORY, SIMULATION];
+        "fails a job that is busy at its silence":
+            "self.facts.last_at.unwrap_or(Timestamp::MIN)" => "Timestamp::MIN", [MACHINE, MEMORY, SIMULATION];
+        "knows no deadline":
+            "if overdue => {" => "if overdue && silent >= policy.processing_timeout => {", [MACHINE, MEMORY];
+        "does not begin a job of which a batch was reported":
+            "&& self.facts.highest.is_some() {" => "&& self.facts.highest.is_some() && self.job.started_at.is_some() {", [MACHINE, MEMORY, SIMULATION];
+        "seals below what has settled":
+            "self.facts.highest.filter(|seen| seen.get() >= given.batches)" => "self.facts.highest.filter(|seen| seen.get() > given.batches)", [MACHINE, MEMORY];
+    }
+    "crates/status-core/src/policy.rs" {
+        "judges a part by the whole tolerance":
+            "self.is_exceeded(failed.saturating_mul(parts.max(1)), total)" => "self.is_exceeded(failed.saturating_mul(parts.min(1)), total)", [CORE];
+    }
+    "crates/status-core/src/batch.rs" {
+        "takes any number of items":
+            "let processed = processed.min(Self::MAX_ITEMS);" => "", [CORE, ITEMS, MEMORY];
+        "takes any number of errors":
+            "errors.into_iter().take(ItemError::MAX_PER_BATCH).map(" => "errors.into_iter().map(", [CORE, MEMORY];
+    }
+}

@@ -1,0 +1,196 @@
+//! Faults planted on purpose: each is one line of the product changed on a copy of the tree, and a test
+//! that has to fail with it. A claim is worth what its strongest test is worth.
+
+mod list;
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+
+use crate::{FEATURES, cargo, root, tools};
+
+/// One line, changed.
+pub(crate) struct Mutant {
+    /// What the product does wrong with it, as the rest of a sentence: "… counts a batch twice".
+    pub(crate) what: &'static str,
+    pub(crate) file: &'static str,
+    /// Stands in the file exactly once.
+    pub(crate) from: &'static str,
+    pub(crate) to: &'static str,
+    /// The tests one of which has to fail, tried in this order.
+    pub(crate) found_by: &'static [Finder],
+}
+
+/// A test target, and which of its tests.
+#[derive(Clone, Copy)]
+pub(crate) struct Finder {
+    pub(crate) target: Target,
+    /// A part of the tests' names; all of them if empty.
+    pub(crate) tests: &'static str,
+}
+
+/// A target of `cargo test`.
+#[derive(Clone, Copy)]
+pub(crate) enum Target {
+    /// `--test` of this name.
+    Test(&'static str),
+    /// The unit tests of a package.
+    Lib(&'static str),
+}
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Only those whose description or file contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Only every nth of them, as CI does.
+    #[arg(long, default_value_t = 1)]
+    every: usize,
+    /// Lists them, and does nothing.
+    #[arg(long)]
+    list: bool,
+}
+
+impl Arguments {
+    /// The handful that CI plants every time.
+    pub(crate) fn a_handful() -> Self {
+        Self { only: String::new(), every: 12, list: false }
+    }
+}
+
+/// Plants each fault in turn and says which test found it; an error names those that nobody found.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
+    let chosen = list::MUTANTS
+        .iter()
+        .filter(|m| m.what.contains(arguments.only.as_str()) || m.file.contains(arguments.only.as_str()));
+    let chosen: Vec<_> = chosen.step_by(arguments.every.max(1)).collect();
+    if arguments.list {
+        chosen.iter().for_each(|mutant| println!("{}: {}", mutant.file, mutant.what));
+        println!("{} faults", chosen.len());
+        return Ok(());
+    }
+    println!("\n── planting {} faults", chosen.len());
+    let tree = copied_tree()?;
+    let (begun, mut missed) = (Instant::now(), Vec::new());
+    for mutant in &chosen {
+        let planted = Instant::now();
+        match tree.find(mutant)? {
+            Some(by) => println!("found in {:>3} s by {by}: {}", planted.elapsed().as_secs(), mutant.what),
+            None => {
+                println!("NOT FOUND in {} s: {} ({})", planted.elapsed().as_secs(), mutant.what, mutant.file);
+                missed.push(mutant.what);
+            }
+        }
+    }
+    println!(
+        "── {} of {} faults found in {} s",
+        chosen.len() - missed.len(),
+        chosen.len(),
+        begun.elapsed().as_secs()
+    );
+    if missed.is_empty() { Ok(()) } else { Err(format!("nobody found: {}", missed.join("; "))) }
+}
+
+/// A copy of the tree, to be broken.
+struct Tree(PathBuf);
+
+/// Copies what is under version control, as it is now. What has not changed keeps its time, so that cargo
+/// builds only what a fault touches.
+fn copied_tree() -> Result<Tree, String> {
+    let folder = root().join("target/mutants");
+    let files = tools::output(
+        Command::new("git").args(["ls-files", "-co", "--exclude-standard"]).current_dir(root()),
+    )?;
+    for file in files.lines() {
+        let (from, to) = (root().join(file), folder.join(file));
+        let Ok(content) = fs::read(&from) else { continue };
+        if fs::read(&to).is_ok_and(|there| there == content) {
+            continue;
+        }
+        let parent = to.parent().ok_or("a file without a folder")?;
+        fs::create_dir_all(parent)
+            .and_then(|()| fs::write(&to, content))
+            .map_err(|e| format!("{}: {e}", to.display()))?;
+    }
+    Ok(Tree(folder))
+}
+
+impl Tree {
+    /// Plants a fault, runs the tests that should find it, and takes it out again; the one that did.
+    fn find(&self, mutant: &Mutant) -> Result<Option<String>, String> {
+        let path = self.0.join(mutant.file);
+        let sound = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", mutant.file))?;
+        if sound.matches(mutant.from).count() != 1 {
+            return Err(format!("{}: {:?} does not stand there exactly once", mutant.file, mutant.from));
+        }
+        let write = |text: &str| fs::write(&path, text).map_err(|error| format!("{}: {error}", mutant.file));
+        write(&sound.replacen(mutant.from, mutant.to, 1))?;
+        let found = mutant.found_by.iter().try_fold(None, |found, finder| match found {
+            Some(found) => Ok(Some(found)),
+            None => self.finds(*finder),
+        });
+        write(&sound)?;
+        found.map_err(|error| format!("{}: {error}", mutant.what))
+    }
+
+    fn finds(&self, finder: Finder) -> Result<Option<String>, String> {
+        // All features and packages, so that dependencies are those that the tests have built already.
+        let test = || {
+            let mut test = cargo(&["test", "--release", "--workspace", "--quiet"]);
+            test.args(FEATURES).current_dir(&self.0).env("CARGO_TARGET_DIR", crate::target());
+            match finder.target {
+                Target::Test(name) => test.args(["--test", name]),
+                Target::Lib(package) => test.args(["--lib", "--package", package]),
+            };
+            test.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            test
+        };
+        tools::output(test().arg("--no-run")).map_err(|error| format!("it does not compile: {error}"))?;
+        let name = match finder.target {
+            Target::Test(name) | Target::Lib(name) => name,
+        };
+        let mut run = test();
+        run.args(["--", finder.tests]);
+        let failed = !finishes_well(&mut run, LONGEST_TEST)?;
+        Ok(failed.then(|| format!("{name} {}", finder.tests)))
+    }
+}
+
+/// A test that takes longer hangs, which is a way to fail.
+const LONGEST_TEST: Duration = Duration::from_secs(300);
+
+fn finishes_well(command: &mut Command, at_most: Duration) -> Result<bool, String> {
+    let mut child = command.spawn().map_err(|error| error.to_string())?;
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
+            return Ok(status.success());
+        }
+        if begun.elapsed() > at_most {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_can_still_be_planted() {
+        for mutant in list::MUTANTS {
+            let text = fs::read_to_string(root().join(mutant.file)).expect(mutant.file);
+            assert_eq!(text.matches(mutant.from).count(), 1, "{}: {:?}", mutant.file, mutant.from);
+            assert_ne!(mutant.from, mutant.to, "{}", mutant.what);
+        }
+        assert!(list::MUTANTS.len() >= 60, "{} faults", list::MUTANTS.len());
+    }
+}
