@@ -43,7 +43,8 @@ struct Global {
 enum Command {
     /// Creates the table, unless it exists.
     CreateTable,
-    /// Lists the jobs of an owner, newest first; without --owner, the jobs of all owners that are not over.
+    /// Lists the jobs of an owner, newest first; without --owner, the jobs of all owners that are
+    /// not over.
     List {
         /// The owner of the jobs.
         #[arg(long)]
@@ -109,8 +110,8 @@ enum Command {
         #[command(flatten)]
         range: Range,
     },
-    /// Completes jobs whose last worker crashed, confirms unanswered cancels and fails jobs past their
-    /// deadline. Run it periodically.
+    /// Completes jobs whose last worker crashed, confirms unanswered cancels and fails jobs past
+    /// their deadline. Run it periodically.
     Sweep,
 }
 

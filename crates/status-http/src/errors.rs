@@ -45,8 +45,8 @@ pub(crate) struct Errors {
     errors: Vec<ItemError>,
     /// Where the next page begins; null at the end.
     next_cursor: Option<String>,
-    /// How many more errors belong here and cannot be shown, since what is stored of them cannot be read.
-    /// Absent if there are none.
+    /// How many more errors belong here and cannot be shown, since what is stored of them cannot be
+    /// read. Absent if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     damaged: Option<usize>,
 }

@@ -58,8 +58,8 @@ pub(crate) async fn events(
     Ok(response)
 }
 
-/// The first snapshot that the client does not have; the newest one when `wait` is over or the server goes
-/// down. Never one that is older than what the client has.
+/// The first snapshot that the client does not have; the newest one when `wait` is over or the server
+/// goes down. Never one that is older than what the client has.
 pub(crate) async fn next_change(
     api: &Api,
     jobs: &OwnedJobs,

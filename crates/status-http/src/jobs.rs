@@ -161,7 +161,8 @@ pub(crate) fn damaged(rows: &[Damaged]) -> Option<usize> {
 #[derive(Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ShowQuery {
-    /// Seconds, at most 20: with `If-None-Match`, answers when people can see a change or the time is up.
+    /// Seconds, at most 20: with `If-None-Match`, answers when people can see a change or the time
+    /// is up.
     wait: Option<f64>,
 }
 

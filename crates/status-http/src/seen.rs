@@ -1,5 +1,5 @@
-//! What a client says it has seen of a job: `If-None-Match` and `Last-Event-ID`. Both hold tokens that we gave
-//! out. What is none of ours is ignored: it names no state that we know.
+//! What a client says it has seen of a job: `If-None-Match` and `Last-Event-ID`. Both hold tokens that
+//! we gave out. What is none of ours is ignored: it names no state that we know.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use status_core::{JobId, OwnedJobs, Snapshot, Token};
@@ -51,8 +51,8 @@ impl Known {
     }
 }
 
-/// The snapshot's entity tag. Weak: the token covers what people see, while the body also holds times that
-/// run on by the millisecond.
+/// The snapshot's entity tag. Weak: the token covers what people see, while the body also holds times
+/// that run on by the millisecond.
 pub(crate) fn etag(snapshot: &Snapshot) -> String {
     format!("W/\"{}\"", snapshot.token())
 }

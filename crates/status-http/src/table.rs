@@ -1,5 +1,5 @@
-//! Errors of items as a table for spreadsheets: the items as they came in, then what is wrong with them, so
-//! that the file can be mended and uploaded again.
+//! Errors of items as a table for spreadsheets: the items as they came in, then what is wrong with them,
+//! so that the file can be mended and uploaded again.
 
 use std::io;
 
@@ -85,8 +85,8 @@ fn cell(value: &Value) -> String {
     }
 }
 
-/// What a spreadsheet would take for a formula is made text (OWASP: CSV injection). A number stays as it is,
-/// a telephone number too: it can do no harm, and must be the same when the file is uploaded again.
+/// What a spreadsheet would take for a formula is made text (OWASP: CSV injection). A number stays as it
+/// is, a telephone number too: it can do no harm, and must be the same when the file is uploaded again.
 fn as_text(cell: &str) -> String {
     let is_number = |rest: &str| rest.chars().all(|c| c.is_ascii_digit() || " ()./-".contains(c));
     let is_formula = match cell.chars().next() {

@@ -106,8 +106,8 @@ async fn not_changed_is_said_only_when_people_see_no_change() {
     assert!(changed > 50 && same > 50, "{changed} changes, {same} times the same");
 }
 
-/// A process that lags behind: it remembers the job from before four of its batches were done, and before
-/// somebody asked to cancel it.
+/// A process that lags behind: it remembers the job from before four of its batches were done, and
+/// before somebody asked to cancel it.
 async fn behind() -> (Service, Process, Process, JobId) {
     let service = Service::new();
     let store = service.lagging();
@@ -211,7 +211,7 @@ async fn only_snapshots_carry_an_id() {
     let mut text = String::new();
     let heartbeat = async {
         while !text.contains("still here") {
-            text += &String::from_utf8(raw.next().await.expect("goes on").to_vec()).expect("UTF-8");
+            text += std::str::from_utf8(&raw.next().await.expect("goes on")).expect("UTF-8");
         }
     };
     tokio::time::timeout(Duration::from_secs(15), heartbeat).await.expect("a sign of life in time");
@@ -235,7 +235,7 @@ async fn a_wait_ends_for_what_people_see_and_for_nothing_else() {
         for _ in 0..8 {
             tokio::time::sleep(Duration::from_secs(1)).await;
             service.clock.advance(Duration::from_millis(100));
-            // The running batch is begun again, and what is done comes again: written, and not to be seen.
+            // The running batch begins again, and what is done comes again: written, not to be seen.
             process.begin(id, 1..2).await;
             process.complete(id, 0..1, MINUTE).await;
         }
