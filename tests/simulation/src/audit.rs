@@ -41,7 +41,7 @@ async fn look_back(auditor: &Process) -> Result<(), Error> {
     world.backend.expire();
     sweep(auditor, 3).await?;
     for (id, _) in &jobs {
-        let book = world.ledger.book(*id);
+        let book = world.ledger.of(*id, |book| book.clone());
         books::check(auditor, *id, &book).await?;
     }
     check_lists(auditor, &jobs.iter().map(|(id, _)| *id).collect::<Vec<_>>()).await?;

@@ -162,8 +162,9 @@ impl Faults {
         Self { weather, random, stopped: AtomicBool::new(true), tally: Mutex::default() }
     }
 
-    /// From now on requests meet faults.
+    /// From now on requests are counted, and meet faults.
     pub fn begin(&self) {
+        *self.tally() = Tally::default();
         self.stopped.store(false, Ordering::Relaxed);
     }
 

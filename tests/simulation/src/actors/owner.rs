@@ -162,7 +162,7 @@ impl Canceller {
             };
             match process.said(id, "cancel", cancelled) {
                 Ok(Cancelled::Now(snapshot)) => {
-                    world.ledger.note(id, |book| book.is_cancelled = true);
+                    world.ledger.of(id, |book| book.is_cancelled = true);
                     return world.ledger.saw(&snapshot);
                 }
                 Ok(Cancelled::Requested(snapshot)) => return world.ledger.saw(&snapshot),
@@ -174,7 +174,7 @@ impl Canceller {
 
     async fn erase(&self, process: &Process, plan: &Plan, id: JobId) {
         let world = &process.world;
-        world.ledger.note(id, |book| book.erasing = true);
+        world.ledger.of(id, |book| book.erasing = true);
         while !world.is_over() {
             if process.said(id, "erase", process.tracker.erase(id).await).is_ok() {
                 break;

@@ -26,9 +26,10 @@ fn what_must_hold_holds_in_memory_whatever_goes_wrong() {
     all_hold("memory");
 }
 
-/// Simulates all seeds, and sees to it that every fault has met every operation.
+/// Simulates all seeds, until one is violated, and sees to it that every fault has met every operation.
 fn all_hold(store: &str) {
     let (next, tally) = (AtomicU64::new(1), Mutex::new(Tally::default()));
+    let violated = Mutex::new(None);
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
@@ -38,15 +39,18 @@ fn all_hold(store: &str) {
                         return;
                     }
                     let run = simulate(seed, store, Detail::Steps).expect("a store");
-                    if let Some(violation) = run.violation {
-                        let replay = format!("cargo xtask simulate --store {store} --from {seed} --seeds 1");
-                        panic!("seed {seed}, {violation}\nreplay it: {replay}");
-                    }
                     tally.lock().expect("nobody panicked").add(&run.tally);
+                    if let Some(violation) = run.violation {
+                        next.store(SEEDS + 1, Ordering::Relaxed);
+                        violated.lock().expect("nobody panicked").get_or_insert((seed, violation));
+                    }
                 }
             });
         }
     });
+    if let Some((seed, violation)) = violated.into_inner().expect("nobody panicked") {
+        panic!("seed {seed}, {violation}\ncargo xtask simulate --store {store} --from {seed} --seeds 1 replays it");
+    }
     let tally = tally.into_inner().expect("nobody panicked");
     assert_eq!(tally.empty_cells(), [""; 0], "\n{tally}");
 }
