@@ -185,7 +185,7 @@ impl Faults {
             return None;
         }
         // The first requests of a kind meet more than the many after them: what is rare is tested too.
-        let per_mille = self.weather.per_mille + 3 * self.weather.per_mille / nth;
+        let per_mille = self.weather.per_mille + 4 * self.weather.per_mille / nth;
         if !self.random.per_mille(per_mille) {
             return None;
         }
