@@ -270,7 +270,8 @@ impl Tally {
 
     /// The operations and faults that could have met and did not.
     pub fn empty_cells(&self) -> Vec<String> {
-        let cells = self.0.iter().flat_map(|(operation, row)| Fault::ALL.map(|fault| (operation, row, fault)));
+        let cells =
+            self.0.iter().flat_map(|(operation, row)| Fault::ALL.map(|fault| (operation, row, fault)));
         let empty = cells.filter(|(operation, row, fault)| {
             operation.can_meet(*fault) && row.faults.get(fault).is_none_or(|count| *count == 0)
         });

@@ -8,8 +8,8 @@ use std::{
 };
 
 use status_core::{
-    BatchIndex, BatchReport, Clock, Damaged, Decision, Effect, Error, HistoryEntry, Job, JobId, Settled, Snapshot,
-    Status, StoreError, Timestamp, clock,
+    BatchIndex, BatchReport, Clock, Damaged, Decision, Effect, Error, HistoryEntry, Job, JobId, Settled,
+    Snapshot, Status, StoreError, Timestamp, clock,
 };
 
 use crate::{
@@ -229,7 +229,8 @@ impl Ledger {
         let first = *book.end.get_or_insert(status);
         let is_cancelled = book.is_cancelled;
         drop(books);
-        self.verdict.check(first == status, Invariant::OneEnd, || format!("{id} was {first} and is {status}"));
+        self.verdict
+            .check(first == status, Invariant::OneEnd, || format!("{id} was {first} and is {status}"));
         self.verdict.check(!is_cancelled || status == Status::Cancelled, Invariant::CancelledStays, || {
             format!("{id} was cancelled and is {status}")
         });
@@ -270,9 +271,11 @@ impl Ledger {
         self.verdict.check(!is_own || effect != Effect::OutOfRange, Invariant::EveryMessageAnswered, || {
             format!("batch {batch} of {id}, which has {total}, was said to be out of range")
         });
-        self.verdict.check(is_own || !was_sealed || !effect.is_change(), Invariant::OnlyItsOwnBatches, || {
-            format!("batch {batch} counted for {id}, which has {total} and was sealed before")
-        });
+        self.verdict.check(
+            is_own || !was_sealed || !effect.is_change(),
+            Invariant::OnlyItsOwnBatches,
+            || format!("batch {batch} counted for {id}, which has {total} and was sealed before"),
+        );
     }
 
     /// Whether a worker can have completed this batch.
@@ -304,7 +307,9 @@ impl Ledger {
             && batches.completed + batches.failed >= floor.settled
             && (!floor.is_sealed || batches.total.is_some());
         let holds = sees || self.of(snapshot.id, |book| book.erasing);
-        self.verdict.check(holds, Invariant::ReadsSeeWrites, || format!("{floor:?} was there, {} read", snapshot.words()));
+        self.verdict.check(holds, Invariant::ReadsSeeWrites, || {
+            format!("{floor:?} was there, {} read", snapshot.words())
+        });
     }
 
     /// Checks that one who was shown `before` may be shown `now`.
@@ -324,7 +329,8 @@ impl Ledger {
             before.progress.items.processed <= now.progress.items.processed,
             before.progress.upload.bytes <= now.progress.upload.bytes,
             before.updated_at <= clock::after(now.updated_at, 6 * Self::OVERTAKING),
-            before.progress.batches.total.is_none() || before.progress.batches.total == now.progress.batches.total,
+            before.progress.batches.total.is_none()
+                || before.progress.batches.total == now.progress.batches.total,
             before.started_at.is_none() || before.started_at == now.started_at,
             before.cancel_requested.is_none() || before.cancel_requested == now.cancel_requested,
             now.covers(&before.token()),

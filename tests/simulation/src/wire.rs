@@ -205,8 +205,7 @@ impl Wire {
     }
 
     fn note<C: Call>(&self, call: &C, remark: &str, answer: &C::Answer) {
-        self.history
-            .note(&self.process, || format!("{} => {}{remark}", call.request(), C::answer(answer)));
+        self.history.note(&self.process, || format!("{} => {}{remark}", call.request(), C::answer(answer)));
     }
 
     fn note_unanswered<C: Call>(&self, call: &C, what: &str) {

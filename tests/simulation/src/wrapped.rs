@@ -282,8 +282,7 @@ impl StatusStore for FaultyStore {
     async fn create(&self, job: &Job) -> Result<Created, StoreError> {
         let (job, shown) = (job.clone(), job.clone());
         let id = job.id;
-        let create =
-            self.method("create", Kind::Write, move || shown.words(), on!(store.create(&job), job));
+        let create = self.method("create", Kind::Write, move || shown.words(), on!(store.create(&job), job));
         self.call(Method { changes: Some(Change::Decision(id)), ..create }).await
     }
 
@@ -315,12 +314,8 @@ impl StatusStore for FaultyStore {
 
     async fn propagate(&self, job: &Job) -> Result<(), StoreError> {
         let (job, id) = (job.clone(), job.id);
-        let propagate = self.method(
-            "propagate",
-            Kind::Write,
-            move || id.to_string(),
-            on!(store.propagate(&job), job),
-        );
+        let propagate =
+            self.method("propagate", Kind::Write, move || id.to_string(), on!(store.propagate(&job), job));
         self.call(propagate).await
     }
 
@@ -387,8 +382,7 @@ impl StatusStore for FaultyStore {
         let page = page.clone();
         // What was due then is due now.
         let read = format!("due {page:?}");
-        let due =
-            self.method("due", Kind::ReadEventually, shown(&read), on!(store.due(now, &page), page));
+        let due = self.method("due", Kind::ReadEventually, shown(&read), on!(store.due(now, &page), page));
         self.list_call(read, due).await
     }
 

@@ -50,7 +50,9 @@ fn all_hold(store: &str, seeds: u64) {
         }
     });
     if let Some((seed, violation)) = violated.into_inner().expect("nobody panicked") {
-        panic!("seed {seed}, {violation}\ncargo xtask simulate --store {store} --from {seed} --seeds 1 replays it");
+        panic!(
+            "seed {seed}, {violation}\ncargo xtask simulate --store {store} --from {seed} --seeds 1 replays it"
+        );
     }
     let tally = tally.into_inner().expect("nobody panicked");
     assert_eq!(tally.empty_cells(), [""; 0], "\n{tally}");

@@ -66,7 +66,10 @@ impl Owner {
         let ledger = &process.world.ledger;
         loop {
             let created = process.jobs_of(plan.owner).create(plan.new.clone()).await;
-            process.world.history.note(&process.name, || format!("creates {}: {}", plan.name, created.words()));
+            process
+                .world
+                .history
+                .note(&process.name, || format!("creates {}: {}", plan.name, created.words()));
             match created {
                 Ok(snapshot) => {
                     ledger.created(self.number, &snapshot);

@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use status_core::{BatchState, Consistency, Error, JobId, OwnedJobs, OwnerId, PageRequest, Snapshot, Timestamp};
+use status_core::{
+    BatchState, Consistency, Error, JobId, OwnedJobs, OwnerId, PageRequest, Snapshot, Timestamp,
+};
 use tokio::sync::Mutex;
 
 use super::{Actor, owner::Owner};
