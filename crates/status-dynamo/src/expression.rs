@@ -1,7 +1,7 @@
 //! The update that counts attempts in their chunk, and holds only if nobody has settled these batches in
 //! the meantime.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use status_core::{
@@ -94,7 +94,7 @@ struct Parts {
     failed: Vec<String>,
     corrected: Vec<String>,
     /// What is added to each number.
-    sums: HashMap<&'static str, i128>,
+    sums: BTreeMap<&'static str, i128>,
     conditions: Vec<String>,
     removes: Vec<String>,
     values: Item,

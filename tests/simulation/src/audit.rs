@@ -33,7 +33,8 @@ async fn look_back(auditor: &Process) -> Result<(), Error> {
     let world = &auditor.world;
     sleep(LATE).await;
     sweep(auditor, 5).await?;
-    let jobs: Vec<_> = world.ledger.known().into_iter().filter(|(id, _)| !world.ledger.is_gone(*id)).collect();
+    let jobs: Vec<_> =
+        world.ledger.known().into_iter().filter(|(id, _)| !world.ledger.is_gone(*id)).collect();
     for (id, _) in &jobs {
         check_decided(auditor, *id).await?;
     }
@@ -41,7 +42,7 @@ async fn look_back(auditor: &Process) -> Result<(), Error> {
     world.backend.expire();
     sweep(auditor, 3).await?;
     for (id, _) in &jobs {
-        let book = world.ledger.book(*id);
+        let book = world.ledger.of(*id, |book| book.clone());
         books::check(auditor, *id, &book).await?;
     }
     check_lists(auditor, &jobs.iter().map(|(id, _)| *id).collect::<Vec<_>>()).await?;
@@ -111,6 +112,8 @@ async fn check_lists(auditor: &Process, jobs: &[JobId]) -> Result<(), Error> {
     }
     let due = auditor.store.due(Timestamp::MAX, &page).await?;
     world.ledger.check_readable(&due.damaged);
-    world.verdict.check(due.rows.is_empty(), Invariant::NothingUndecided, || format!("still due: {:?}", due.rows));
+    world
+        .verdict
+        .check(due.rows.is_empty(), Invariant::NothingUndecided, || format!("still due: {:?}", due.rows));
     Ok(())
 }

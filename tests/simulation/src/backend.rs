@@ -64,9 +64,7 @@ impl Backend {
     /// Makes what has to be there before the first process begins.
     pub async fn prepare(&self, wire: Wire, time: VirtualTime) -> Result<(), StoreError> {
         match self {
-            Self::Dynamo(engine) => {
-                dynamo::store(engine, wire, time, Arc::new(time), 1).create_table().await
-            }
+            Self::Dynamo(engine) => dynamo::store(engine, wire, time, Arc::new(time), 1).create_table().await,
             Self::Local(..) => Ok(()),
         }
     }

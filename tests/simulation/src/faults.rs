@@ -162,8 +162,9 @@ impl Faults {
         Self { weather, random, stopped: AtomicBool::new(true), tally: Mutex::default() }
     }
 
-    /// From now on requests meet faults.
+    /// From now on requests are counted, and meet faults.
     pub fn begin(&self) {
+        *self.tally() = Tally::default();
         self.stopped.store(false, Ordering::Relaxed);
     }
 
@@ -184,7 +185,7 @@ impl Faults {
             return None;
         }
         // The first requests of a kind meet more than the many after them: what is rare is tested too.
-        let per_mille = self.weather.per_mille + 3 * self.weather.per_mille / nth;
+        let per_mille = self.weather.per_mille + 4 * self.weather.per_mille / nth;
         if !self.random.per_mille(per_mille) {
             return None;
         }
@@ -269,7 +270,8 @@ impl Tally {
 
     /// The operations and faults that could have met and did not.
     pub fn empty_cells(&self) -> Vec<String> {
-        let cells = self.0.iter().flat_map(|(operation, row)| Fault::ALL.map(|fault| (operation, row, fault)));
+        let cells =
+            self.0.iter().flat_map(|(operation, row)| Fault::ALL.map(|fault| (operation, row, fault)));
         let empty = cells.filter(|(operation, row, fault)| {
             operation.can_meet(*fault) && row.faults.get(fault).is_none_or(|count| *count == 0)
         });

@@ -8,8 +8,8 @@ use std::{
 };
 
 use status_core::{
-    BatchIndex, BatchReport, Clock, Damaged, Decision, Effect, Error, HistoryEntry, Job, JobId, Settled, Snapshot,
-    Status, StoreError, Timestamp, clock,
+    BatchIndex, BatchReport, Clock, Damaged, Decision, Effect, Error, HistoryEntry, Job, JobId, Settled,
+    Snapshot, Status, StoreError, Timestamp, clock,
 };
 
 use crate::{
@@ -124,25 +124,20 @@ impl Ledger {
         self.books().iter().filter(|(_, book)| book.plan.is_some()).map(|(id, b)| (*id, b.clone())).collect()
     }
 
-    /// What is known of a job.
-    pub fn book(&self, id: JobId) -> Book {
-        self.books().get(&id).cloned().unwrap_or_default()
-    }
-
-    /// Notes something about a job.
-    pub fn note(&self, id: JobId, note: impl FnOnce(&mut Book)) {
-        note(self.books().entry(id).or_default());
+    /// Looks something up about a job, or notes it.
+    pub fn of<T>(&self, id: JobId, look: impl FnOnce(&mut Book) -> T) -> T {
+        look(self.books().entry(id).or_default())
     }
 
     /// It was acknowledged that the job is at least this far.
     pub fn reached(&self, id: JobId, status: Status) {
-        self.note(id, |book| book.at_least = book.at_least.max(Some(status)));
+        self.of(id, |book| book.at_least = book.at_least.max(Some(status)));
     }
 
     /// The plan's creation was answered with this snapshot.
     pub fn created(&self, number: usize, snapshot: &Snapshot) {
         let (plan, id) = (&self.plans[number], snapshot.id);
-        self.note(id, |book| book.plan = book.plan.or(Some(number)));
+        self.of(id, |book| book.plan = book.plan.or(Some(number)));
         self.history.note("ledger", || format!("{id} is job {}", plan.name));
         let is_asked_for = snapshot.title == plan.new.title
             && snapshot.file == plan.new.file
@@ -234,7 +229,8 @@ impl Ledger {
         let first = *book.end.get_or_insert(status);
         let is_cancelled = book.is_cancelled;
         drop(books);
-        self.verdict.check(first == status, Invariant::OneEnd, || format!("{id} was {first} and is {status}"));
+        self.verdict
+            .check(first == status, Invariant::OneEnd, || format!("{id} was {first} and is {status}"));
         self.verdict.check(!is_cancelled || status == Status::Cancelled, Invariant::CancelledStays, || {
             format!("{id} was cancelled and is {status}")
         });
@@ -243,7 +239,7 @@ impl Ledger {
     /// A worker sends a report. Whatever comes back, it may count from now on.
     pub fn reporting(&self, id: JobId, report: &BatchReport) {
         let attempt = Attempt { report: report.clone(), told: None };
-        self.note(id, |book| book.attempts.entry(report.batch().get()).or_default().push(attempt));
+        self.of(id, |book| book.attempts.entry(report.batch().get()).or_default().push(attempt));
     }
 
     /// A worker was told what became of its report. `was_sealed` says whether the seal had been
@@ -275,28 +271,32 @@ impl Ledger {
         self.verdict.check(!is_own || effect != Effect::OutOfRange, Invariant::EveryMessageAnswered, || {
             format!("batch {batch} of {id}, which has {total}, was said to be out of range")
         });
-        self.verdict.check(is_own || !was_sealed || !effect.is_change(), Invariant::OnlyItsOwnBatches, || {
-            format!("batch {batch} counted for {id}, which has {total} and was sealed before")
-        });
+        self.verdict.check(
+            is_own || !was_sealed || !effect.is_change(),
+            Invariant::OnlyItsOwnBatches,
+            || format!("batch {batch} counted for {id}, which has {total} and was sealed before"),
+        );
     }
 
     /// Whether a worker can have completed this batch.
     pub fn may_be_completed(&self, id: JobId, batch: BatchIndex) -> bool {
-        let book = self.book(id);
-        let attempts = book.attempts.get(&batch.get());
-        attempts.is_some_and(|all| all.iter().any(|a| a.report.settles_as() == Settled::Completed))
+        let is_completed = |attempt: &Attempt| attempt.report.settles_as() == Settled::Completed;
+        self.of(id, |book| {
+            book.attempts.get(&batch.get()).is_some_and(|attempts| attempts.iter().any(is_completed))
+        })
     }
 
     /// What a strongly consistent read that begins now has to show at least.
     pub fn floor(&self, id: JobId) -> Floor {
-        let book = self.book(id);
-        let total = book.plan.map_or(0, |number| self.plans[number].total);
-        Floor {
-            status: book.end.or(book.at_least),
-            completed: book.acknowledged(total, true).len() as u64,
-            settled: book.acknowledged(total, false).len() as u64,
-            is_sealed: book.is_sealed,
-        }
+        self.of(id, |book| {
+            let total = book.plan.map_or(0, |number| self.plans[number].total);
+            Floor {
+                status: book.end.or(book.at_least),
+                completed: book.acknowledged(total, true).len() as u64,
+                settled: book.acknowledged(total, false).len() as u64,
+                is_sealed: book.is_sealed,
+            }
+        })
     }
 
     /// Checks what a strongly consistent read showed.
@@ -306,8 +306,10 @@ impl Ledger {
             && batches.completed >= floor.completed
             && batches.completed + batches.failed >= floor.settled
             && (!floor.is_sealed || batches.total.is_some());
-        let holds = sees || self.book(snapshot.id).erasing;
-        self.verdict.check(holds, Invariant::ReadsSeeWrites, || format!("{floor:?} was there, {} read", snapshot.words()));
+        let holds = sees || self.of(snapshot.id, |book| book.erasing);
+        self.verdict.check(holds, Invariant::ReadsSeeWrites, || {
+            format!("{floor:?} was there, {} read", snapshot.words())
+        });
     }
 
     /// Checks that one who was shown `before` may be shown `now`.
@@ -315,8 +317,8 @@ impl Ledger {
         // What was past the total before there was one is set aside when there is.
         let is_sealed_between =
             before.progress.batches.total.is_none() && now.progress.batches.total.is_some();
-        let book = self.book(now.id);
-        let plan = book.plan.map(|number| &self.plans[number]);
+        let (plan, erasing) = self.of(now.id, |book| (book.plan, book.erasing));
+        let plan = plan.map(|number| &self.plans[number]);
         let set_aside = is_sealed_between && plan.is_none_or(|plan| plan.strays > 0);
         let grows = [
             before.version <= now.version,
@@ -327,12 +329,13 @@ impl Ledger {
             before.progress.items.processed <= now.progress.items.processed,
             before.progress.upload.bytes <= now.progress.upload.bytes,
             before.updated_at <= clock::after(now.updated_at, 6 * Self::OVERTAKING),
-            before.progress.batches.total.is_none() || before.progress.batches.total == now.progress.batches.total,
+            before.progress.batches.total.is_none()
+                || before.progress.batches.total == now.progress.batches.total,
             before.started_at.is_none() || before.started_at == now.started_at,
             before.cancel_requested.is_none() || before.cancel_requested == now.cancel_requested,
             now.covers(&before.token()),
         ];
-        let broken = grows.iter().position(|grows| !grows).filter(|_| !book.erasing);
+        let broken = grows.iter().position(|grows| !grows).filter(|_| !erasing);
         self.verdict.check(broken.is_none(), Invariant::NeverBack, || {
             let (before, now) = (before.words(), now.words());
             format!("{who} was shown, by rule {broken:?},\n    {before}\n    and then\n    {now}")
@@ -353,7 +356,7 @@ impl Ledger {
         match error {
             Error::NotFound(missing) => {
                 let id = id.unwrap_or(*missing);
-                let is_gone = self.is_gone(id) || self.book(id).plan.is_none();
+                let is_gone = self.is_gone(id) || self.of(id, |book| book.plan.is_none());
                 self.verdict.check(is_gone, Invariant::NoFalseNotFound, || format!("{error}"));
             }
             Error::Store(StoreError::Corrupt { .. }) => violated(Invariant::NothingUnreadable),
@@ -366,10 +369,10 @@ impl Ledger {
 
     /// Whether the job may be missing: somebody erased it, or its retention may be over.
     pub fn is_gone(&self, id: JobId) -> bool {
-        let book = self.book(id);
-        let Some(plan) = book.plan.map(|number| &self.plans[number]) else { return book.erasing };
+        let (plan, erasing) = self.of(id, |book| (book.plan, book.erasing));
+        let Some(plan) = plan.map(|number| &self.plans[number]) else { return erasing };
         let expires = clock::after(id.created_at(), plan.policy.retention);
-        book.erasing || expires <= clock::after(self.time.now(), self.skew)
+        erasing || expires <= clock::after(self.time.now(), self.skew)
     }
 
     fn books(&self) -> MutexGuard<'_, BTreeMap<JobId, Book>> {

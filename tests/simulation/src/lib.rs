@@ -35,12 +35,7 @@ pub mod words;
 pub mod world;
 pub mod wrapped;
 
-use crate::{
-    faults::Tally,
-    history::Detail,
-    invariant::Violation,
-    world::World,
-};
+use crate::{faults::Tally, history::Detail, invariant::Violation, world::World};
 
 /// What came of a run.
 #[derive(Clone, Debug)]

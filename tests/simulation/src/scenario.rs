@@ -179,7 +179,7 @@ fn plan(random: &Random, number: usize) -> Plan {
         cancel: random
             .per_mille(200)
             .then(|| (Duration::from_millis(random.within(0..=12_000)), random.per_mille(700))),
-        erase: random.per_mille(60).then(|| Duration::from_millis(random.within(500..=20_000))),
+        erase: random.per_mille(100).then(|| Duration::from_millis(random.within(500..=20_000))),
         trouble: trouble(random),
         work: Duration::from_millis(random.one_of(&[20, 200, 1_000, 4_000])),
         viewers: (random.weighted(&[(2, 0), (5, 1), (3, 2)]), random.weighted(&[(4, 0), (4, 1), (2, 2)])),

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{sync::Notify, time::sleep};
@@ -90,6 +91,8 @@ pub struct Wire {
     pub process: Arc<str>,
     /// Its life.
     pub life: Life,
+    /// How long news takes to it, which is another time for each process.
+    pub distance: Duration,
     /// What befalls its requests.
     pub faults: Arc<Faults>,
     /// Where they are written down.
@@ -202,8 +205,7 @@ impl Wire {
     }
 
     fn note<C: Call>(&self, call: &C, remark: &str, answer: &C::Answer) {
-        self.history
-            .note(&self.process, || format!("{} => {}{remark}", call.request(), C::answer(answer)));
+        self.history.note(&self.process, || format!("{} => {}{remark}", call.request(), C::answer(answer)));
     }
 
     fn note_unanswered<C: Call>(&self, call: &C, what: &str) {

@@ -61,6 +61,7 @@ pub struct World {
     pub random: Random,
     pub(crate) backend: Backend,
     skews: Random,
+    processes: AtomicU64,
     ids: Arc<Ids>,
     quiet_since: OnceLock<Duration>,
     is_over: AtomicBool,
@@ -131,6 +132,7 @@ impl World {
             random: Random::new(seed, "actors"),
             backend: backend::open(store, time)?,
             skews: Random::new(seed, "skews"),
+            processes: AtomicU64::new(0),
             ids: Arc::new(Ids {
                 random: Random::new(seed, "ids"),
                 history: history.clone(),
@@ -184,7 +186,8 @@ impl World {
 
     fn wire(&self, process: Arc<str>, life: Life) -> Wire {
         let (faults, history, verdict) = (self.faults.clone(), self.history.clone(), self.verdict.clone());
-        Wire { process, life, faults, history, verdict }
+        let distance = Duration::from_millis(1 + self.processes.fetch_add(1, Ordering::Relaxed) % 100);
+        Wire { process, life, distance, faults, history, verdict }
     }
 
     fn skew(&self, most: i64) -> i64 {

@@ -7,7 +7,7 @@
 use std::{
     any::Any,
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -17,6 +17,7 @@ use status_core::{
     BatchIndex, BatchReport, BatchState, Begun, Consistency, Created, Due, ItemError, Job, JobId, JobState,
     OwnerId, Page, PageRequest, Status, StatusStore, StoreError, Timestamp, Written,
 };
+use tokio::time::sleep;
 
 use crate::{
     faults::{Faults, Kind, Operation},
@@ -35,28 +36,44 @@ pub struct FaultyStore {
     wire: Wire,
 }
 
-/// What reads have answered, to be answered again too late.
+/// What reads have answered or would have answered, to be answered too late.
 #[derive(Debug)]
 pub struct Past {
     time: VirtualTime,
-    answers: Mutex<BTreeMap<String, Vec<(Duration, Box<dyn Any + Send>)>>>,
+    answers: Mutex<BTreeMap<String, Answers>>,
+    /// The reads of lists that were made, to be made again when a list may have changed.
+    lists: Mutex<BTreeMap<String, List>>,
+}
+
+/// The answers of one read, and since when they were true.
+type Answers = Vec<(Duration, Box<dyn Any + Send>)>;
+
+/// A read that can be made again; it remembers its answer.
+#[derive(Clone)]
+struct List(Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>);
+
+impl std::fmt::Debug for List {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("List")
+    }
 }
 
 impl Past {
     /// Nothing yet.
     pub fn new(time: VirtualTime) -> Self {
-        Self { time, answers: Mutex::default() }
+        Self { time, answers: Mutex::default(), lists: Mutex::default() }
     }
 
     fn remember<T: Send + 'static>(&self, read: String, answer: T) {
-        self.answers().entry(read).or_default().push((self.time.elapsed(), Box::new(answer)));
+        let answers = &mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.entry(read).or_default().push((self.time.elapsed(), Box::new(answer)));
     }
 
     /// An answer from before the newest one.
     fn earlier<T: Clone + 'static>(&self, read: &str, faults: &Faults) -> Option<T> {
         let (_, back, lag) = faults.staleness();
         let oldest = self.time.elapsed().saturating_sub(lag);
-        let answers = self.answers();
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let answers = answers.get(read)?;
         let next = answers.len().checked_sub(back)?;
         // What was true until the next answer was given.
@@ -65,8 +82,36 @@ impl Past {
         (*until >= oldest).then(|| answer.downcast_ref::<T>().cloned()).flatten()
     }
 
-    fn answers(&self) -> MutexGuard<'_, BTreeMap<String, Vec<(Duration, Box<dyn Any + Send>)>>> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Remembers how a job stands, and what is listed.
+    async fn look(&self, store: &Arc<dyn StatusStore>, change: Change) {
+        if let Ok(state) = store.read(change.job(), Consistency::Strong).await {
+            self.remember(format!("job {}", change.job()), state.as_ref().map(|state| state.job.clone()));
+            self.remember(format!("read {}", change.job()), state);
+        }
+        if let Change::Decision(_) = change {
+            let lists: Vec<_> =
+                self.lists.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+            for List(again) in lists {
+                again().await;
+            }
+        }
+    }
+}
+
+/// What a call may change.
+#[derive(Clone, Copy)]
+enum Change {
+    /// The job's record: lists change too.
+    Decision(JobId),
+    /// What is known of its batches.
+    Facts(JobId),
+}
+
+impl Change {
+    fn job(self) -> JobId {
+        match self {
+            Self::Decision(id) | Self::Facts(id) => id,
+        }
     }
 }
 
@@ -75,8 +120,8 @@ struct Method<T> {
     operation: Operation,
     /// Where earlier answers are remembered, of a read that may be a moment old.
     read: Option<String>,
-    /// The job it may change.
-    changes: Option<JobId>,
+    /// What it may change.
+    changes: Option<Change>,
     store: Arc<dyn StatusStore>,
     past: Arc<Past>,
     run: Arc<dyn Fn(Arc<dyn StatusStore>) -> BoxFuture<'static, Result<T, StoreError>> + Send + Sync>,
@@ -107,15 +152,12 @@ impl<T: Clone + Words + Send + 'static> Call for Method<T> {
     }
 
     async fn carry_out(&self) -> Self::Answer {
-        if let Some(id) = self.changes {
-            remember_state(&self.store, &self.past, id).await;
+        if let Some(change) = self.changes {
+            self.past.look(&self.store, change).await;
         }
         let answer = (self.run)(self.store.clone()).await;
-        if let Some(id) = self.changes {
-            remember_state(&self.store, &self.past, id).await;
-        }
-        if let (Some(read), Ok(answer)) = (&self.read, &answer) {
-            self.past.remember(read.clone(), answer.clone());
+        if let Some(change) = self.changes {
+            self.past.look(&self.store, change).await;
         }
         answer
     }
@@ -145,13 +187,6 @@ impl<T: Clone + Words + Send + 'static> Call for Method<T> {
             Err(StoreError::Corrupt { .. }) => Some((Invariant::NothingUnreadable, answer.words())),
             Err(error) => Some((Invariant::NoInvalidRequest, format!("{error:?}"))),
         }
-    }
-}
-
-async fn remember_state(store: &Arc<dyn StatusStore>, past: &Past, id: JobId) {
-    if let Ok(state) = store.read(id, Consistency::Strong).await {
-        past.remember(format!("job {id}"), state.as_ref().map(|state| state.job.clone()));
-        past.remember(format!("read {id}"), state);
     }
 }
 
@@ -191,6 +226,29 @@ impl FaultyStore {
         }
     }
 
+    /// A call of a read that may be a moment old, of jobs in some order.
+    async fn list_call<T: Clone + Words + Send + 'static>(
+        &self,
+        read: String,
+        list: Method<T>,
+    ) -> Result<T, StoreError> {
+        let (run, store, past, key) =
+            (list.run.clone(), self.inner.clone(), Arc::downgrade(&self.past), read.clone());
+        let again = move || -> BoxFuture<'static, ()> {
+            let (answer, past, key) = (run(store.clone()), past.clone(), key.clone());
+            Box::pin(async move {
+                if let (Ok(answer), Some(past)) = (answer.await, past.upgrade()) {
+                    past.remember(key, answer);
+                }
+            })
+        };
+        {
+            let lists = &mut *self.past.lists.lock().unwrap_or_else(PoisonError::into_inner);
+            lists.entry(read.clone()).or_insert_with(|| List(Arc::new(again)));
+        }
+        self.call(Method { read: Some(read), ..list }).await
+    }
+
     async fn call<T: Clone + Words + Send + 'static>(&self, method: Method<T>) -> Result<T, StoreError> {
         let operation = method.operation.name;
         match self.wire.carry(method).await {
@@ -224,9 +282,8 @@ impl StatusStore for FaultyStore {
     async fn create(&self, job: &Job) -> Result<Created, StoreError> {
         let (job, shown) = (job.clone(), job.clone());
         let id = job.id;
-        let create =
-            self.method("create", Kind::Write, move || shown.words(), on!(store.create(&job), job));
-        self.call(Method { changes: Some(id), ..create }).await
+        let create = self.method("create", Kind::Write, move || shown.words(), on!(store.create(&job), job));
+        self.call(Method { changes: Some(Change::Decision(id)), ..create }).await
     }
 
     async fn job(&self, id: JobId, consistency: Consistency) -> Result<Option<Job>, StoreError> {
@@ -252,17 +309,13 @@ impl StatusStore for FaultyStore {
         let id = next.id;
         let decide =
             self.method("decide", Kind::Write, move || shown.words(), on!(store.decide(&next), next));
-        self.call(Method { changes: Some(id), ..decide }).await
+        self.call(Method { changes: Some(Change::Decision(id)), ..decide }).await
     }
 
     async fn propagate(&self, job: &Job) -> Result<(), StoreError> {
         let (job, id) = (job.clone(), job.id);
-        let propagate = self.method(
-            "propagate",
-            Kind::Write,
-            move || id.to_string(),
-            on!(store.propagate(&job), job),
-        );
+        let propagate =
+            self.method("propagate", Kind::Write, move || id.to_string(), on!(store.propagate(&job), job));
         self.call(propagate).await
     }
 
@@ -279,7 +332,7 @@ impl StatusStore for FaultyStore {
             move || format!("{id} {} at {at}", shown.words()),
             on!(store.begin(id, &batches, at), batches),
         );
-        self.call(Method { changes: Some(id), ..begin }).await
+        self.call(Method { changes: Some(Change::Facts(id)), ..begin }).await
     }
 
     async fn report(&self, id: JobId, reports: &[BatchReport], at: Timestamp) -> Result<Written, StoreError> {
@@ -290,7 +343,7 @@ impl StatusStore for FaultyStore {
             move || format!("{id} {} at {at}", shown.words()),
             on!(store.report(id, &reports, at), reports),
         );
-        self.call(Method { changes: Some(id), ..report }).await
+        self.call(Method { changes: Some(Change::Facts(id)), ..report }).await
     }
 
     async fn errors(&self, id: JobId, page: &PageRequest) -> Result<Page<ItemError>, StoreError> {
@@ -322,16 +375,15 @@ impl StatusStore for FaultyStore {
         let list = self.method("list", Kind::ReadEventually, shown(&read), {
             on!(store.list(&owner, status, &page), owner, page)
         });
-        self.call(Method { read: Some(read), ..list }).await
+        self.list_call(read, list).await
     }
 
     async fn due(&self, now: Timestamp, page: &PageRequest) -> Result<Page<Due>, StoreError> {
         let page = page.clone();
         // What was due then is due now.
         let read = format!("due {page:?}");
-        let due =
-            self.method("due", Kind::ReadEventually, shown(&read), on!(store.due(now, &page), page));
-        self.call(Method { read: Some(read), ..due }).await
+        let due = self.method("due", Kind::ReadEventually, shown(&read), on!(store.due(now, &page), page));
+        self.list_call(read, due).await
     }
 
     async fn postpone(&self, due: &Due, until: Timestamp) -> Result<bool, StoreError> {
@@ -347,7 +399,7 @@ impl StatusStore for FaultyStore {
 
     async fn erase(&self, id: JobId) -> Result<(), StoreError> {
         let erase = self.method("erase", Kind::Write, move || id.to_string(), on!(store.erase(id),));
-        self.call(Method { changes: Some(id), ..erase }).await
+        self.call(Method { changes: Some(Change::Decision(id)), ..erase }).await
     }
 
     async fn purge(&self, now: Timestamp) -> Result<u64, StoreError> {
@@ -364,7 +416,7 @@ impl StatusStore for FaultyStore {
             shown(&read),
             on!(store.count_open(&owner, at_most), owner),
         );
-        self.call(Method { read: Some(read), ..count }).await
+        self.list_call(read, count).await
     }
 
     async fn changed_since(
@@ -378,7 +430,7 @@ impl StatusStore for FaultyStore {
         let changed = self.method("changed_since", Kind::ReadEventually, shown(&read), {
             on!(store.changed_since(&owner, since, limit), owner)
         });
-        self.call(Method { read: Some(read), ..changed }).await
+        self.list_call(read, changed).await
     }
 
     async fn last_completed(
@@ -392,7 +444,7 @@ impl StatusStore for FaultyStore {
         let completed = self.method("last_completed", Kind::ReadEventually, shown(&read), {
             on!(store.last_completed(&owner, &kind, limit), owner, kind)
         });
-        self.call(Method { read: Some(read), ..completed }).await
+        self.list_call(read, completed).await
     }
 
     async fn list_open(&self, page: &PageRequest) -> Result<Page<Job>, StoreError> {
@@ -400,11 +452,13 @@ impl StatusStore for FaultyStore {
         let read = format!("list_open {page:?}");
         let open =
             self.method("list_open", Kind::ReadEventually, shown(&read), on!(store.list_open(&page), page));
-        self.call(Method { read: Some(read), ..open }).await
+        self.list_call(read, open).await
     }
 
     async fn changed(&self, id: JobId, version: u64, at_most: Duration) {
         self.inner.changed(id, version, at_most).await;
+        // Who of several processes is woken first is up to chance; how long the news takes is not.
+        sleep(self.wire.distance).await;
     }
 }
 

@@ -66,7 +66,10 @@ impl Owner {
         let ledger = &process.world.ledger;
         loop {
             let created = process.jobs_of(plan.owner).create(plan.new.clone()).await;
-            process.world.history.note(&process.name, || format!("creates {}: {}", plan.name, created.words()));
+            process
+                .world
+                .history
+                .note(&process.name, || format!("creates {}: {}", plan.name, created.words()));
             match created {
                 Ok(snapshot) => {
                     ledger.created(self.number, &snapshot);
@@ -162,7 +165,7 @@ impl Canceller {
             };
             match process.said(id, "cancel", cancelled) {
                 Ok(Cancelled::Now(snapshot)) => {
-                    world.ledger.note(id, |book| book.is_cancelled = true);
+                    world.ledger.of(id, |book| book.is_cancelled = true);
                     return world.ledger.saw(&snapshot);
                 }
                 Ok(Cancelled::Requested(snapshot)) => return world.ledger.saw(&snapshot),
@@ -174,7 +177,7 @@ impl Canceller {
 
     async fn erase(&self, process: &Process, plan: &Plan, id: JobId) {
         let world = &process.world;
-        world.ledger.note(id, |book| book.erasing = true);
+        world.ledger.of(id, |book| book.erasing = true);
         while !world.is_over() {
             if process.said(id, "erase", process.tracker.erase(id).await).is_ok() {
                 break;

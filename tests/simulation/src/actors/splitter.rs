@@ -63,7 +63,7 @@ async fn start(process: &Process, upload: Upload, totals: Option<Totals>) -> Res
     let snapshot = process.said(id, "start", started)?;
     let ledger = &process.world.ledger;
     ledger.reached(id, Status::Processing);
-    ledger.note(id, |book| book.is_sealed |= totals.is_some());
+    ledger.of(id, |book| book.is_sealed |= totals.is_some());
     ledger.saw(&snapshot);
     Ok(())
 }

@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use status_core::{BatchState, Error, JobId, OwnedJobs, OwnerId, PageRequest, Snapshot, Timestamp};
+use status_core::{
+    BatchState, Consistency, Error, JobId, OwnedJobs, OwnerId, PageRequest, Snapshot, Timestamp,
+};
 use tokio::sync::Mutex;
 
 use super::{Actor, owner::Owner};
@@ -94,9 +96,9 @@ async fn poll(process: &Process, plan: &Plan, id: JobId, view: &mut View) {
 /// Asks for something else than the snapshot.
 async fn look_around(process: &Process, plan: &Plan, jobs: &OwnedJobs, id: JobId) {
     let (ledger, tracker) = (&process.world.ledger, &process.tracker);
-    let page = PageRequest::first(process.world.random.one_of(&[1, 7, 100]));
+    let page = PageRequest::first(process.world.random.one_of(&[2, 100]));
     let owner = owner_id(plan);
-    match process.world.random.below(10) {
+    match process.world.random.below(11) {
         0 | 1 => {
             let floor = ledger.floor(id);
             let read = process.said(id, "snapshot_now", tracker.snapshot_now(id).await);
@@ -130,6 +132,12 @@ async fn look_around(process: &Process, plan: &Plan, jobs: &OwnedJobs, id: JobId
         8 => {
             let completed = process.store.last_completed(&owner, "import", 3).await;
             see_all(process, id, "last_completed", completed.map_err(Error::from));
+        }
+        9 => {
+            let job = process.store.job(id, Consistency::Strong).await.map_err(Error::from);
+            if let Ok(Some(job)) = process.said(id, "job", job) {
+                ledger.saw_job(&job);
+            }
         }
         _ => {
             if let Ok(open) = process.said(id, "list_open", tracker.list_open(&page).await) {

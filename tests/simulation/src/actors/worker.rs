@@ -118,7 +118,7 @@ impl Delivery<'_> {
             ledger.reporting(self.id, report);
         }
         for _ in 0..TRIES {
-            let was_sealed = ledger.book(self.id).is_sealed;
+            let was_sealed = ledger.of(self.id, |book| book.is_sealed);
             let told = self.process.tracker.report(self.id, reports.clone()).await;
             match self.process.said(self.id, "report", told) {
                 Ok(reported) => {

@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use status_core::{
-    BatchState, Consistency, Decision, Error, Job, JobId, Settled, Snapshot, Status, clock,
-};
+use status_core::{BatchState, Consistency, Decision, Error, Job, JobId, Settled, Snapshot, Status, clock};
 
 use super::errors;
 use crate::{
@@ -69,7 +67,10 @@ fn check_end(verdict: &Verdict, job: &Job, plan: &Plan, book: &Book, skew: Durat
             // One of which a batch was reported has begun, whoever forgot to say so.
             Some("upload-timeout") => job.started_at.is_none(),
             Some("processing-timeout") => was_silent(job, book, skew),
-            Some("deadline") => plan.policy.deadline <= clock::between(job.created_at(), clock::after(job.updated_at, 2 * skew)),
+            Some("deadline") => {
+                plan.policy.deadline
+                    <= clock::between(job.created_at(), clock::after(job.updated_at, 2 * skew))
+            }
             _ => false,
         },
         _ => true,

@@ -6,7 +6,12 @@ use std::collections::BTreeMap;
 use status_core::{BatchOutcome, Error, ItemError, PageRequest, Settled, Snapshot};
 
 use super::books::Batches;
-use crate::{invariant::Invariant, ledger::{Attempt, Book}, scenario::Plan, world::Process};
+use crate::{
+    invariant::Invariant,
+    ledger::{Attempt, Book},
+    scenario::Plan,
+    world::Process,
+};
 
 /// Judges the errors of one job.
 pub(super) async fn check(
