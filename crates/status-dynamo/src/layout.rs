@@ -97,6 +97,11 @@ pub fn errors_key(id: JobId, batch: BatchIndex, settled: Settled) -> Item {
     key(errors_pk(id), format!("{ERRORS_PREFIX}{:08}{way}", batch.get()))
 }
 
+/// The key of a batch's errors as release 0.1 wrote it, however the batch was settled.
+pub fn errors_key_of_0_1(id: JobId, batch: BatchIndex) -> Item {
+    key(errors_pk(id), errors_from(batch.get()))
+}
+
 /// Where the errors of this batch and of all after it are.
 pub fn errors_from(batch: u64) -> String {
     format!("{ERRORS_PREFIX}{batch:08}")

@@ -120,6 +120,10 @@ impl DynamoStore {
         let fails = reports.iter().any(|report| report.settles_as() == Settled::Failed);
         let failed = before.is_some_and(|before| fails || may_have_failed(&before.job, &chunk));
         part.may_decide = failed || self.may_be_last(id, &chunk).await?;
+        for (batch, _) in part.effects.iter().filter(|(_, effect)| *effect == Effect::Corrected) {
+            // Only the bit says which errors count, but for those that release 0.1 wrote.
+            self.delete(id, layout::errors_key_of_0_1(id, *batch)).await?;
+        }
         self.count_errors(id, &chunk, before, &attempts, &part.effects).await?;
         if chunk.is_full(None) && chunk.capacity.is_none() && !chunk.compacted {
             self.compact(id, &chunk).await;
