@@ -66,10 +66,10 @@ fn main() -> ExitCode {
             run("tests", cargo(&TESTS).arg("--features=status-core/mock"))
         }
         Xtask::Test(Test { part: None }) => {
-            lint() && tests() && told(mutants::run(&mutants::Arguments::a_handful())) && eta::check()
+            lint() && tests() && told(&mutants::run(&mutants::Arguments::a_handful())) && eta::check()
         }
         Xtask::Lambdas => lambdas::build(),
-        Xtask::Mutants(arguments) => told(mutants::run(&arguments)),
+        Xtask::Mutants(arguments) => told(&mutants::run(&arguments)),
         Xtask::Simulate(options) => simulate(&options),
         Xtask::Eta => eta::build() && eta::check(),
     };
@@ -77,8 +77,8 @@ fn main() -> ExitCode {
 }
 
 /// Whether it went well; says why if not.
-fn told(result: Result<(), String>) -> bool {
-    if let Err(why) = &result {
+fn told(result: &Result<(), String>) -> bool {
+    if let Err(why) = result {
         eprintln!("── {why}");
     }
     result.is_ok()

@@ -238,8 +238,11 @@ fn decode(item: &Item) -> Option<Vec<ItemError>> {
     Some(errors)
 }
 
-/// The errors of these items by batch and way of settling it, and the items that cannot be read.
-fn read_all(id: JobId, items: &[Item]) -> (BTreeMap<(BatchIndex, Way), Vec<ItemError>>, Vec<Damaged>) {
+/// Errors by batch and way of settling it.
+type ByBatch = BTreeMap<(BatchIndex, Way), Vec<ItemError>>;
+
+/// The errors of these items, and the items that cannot be read.
+fn read_all(id: JobId, items: &[Item]) -> (ByBatch, Vec<Damaged>) {
     let (mut errors, mut damaged) = (BTreeMap::new(), Vec::new());
     for item in items {
         let sk = attribute::text(item, layout::SK).unwrap_or_default();
