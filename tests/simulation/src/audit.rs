@@ -25,7 +25,7 @@ const LONGEST_OF_ALL: Duration = Duration::from_secs(500 * 24 * 3_600);
 /// Judges a run that has come to its end.
 pub async fn audit(auditor: &Process) {
     if let Err(error) = look_back(auditor).await {
-        auditor.world.verdict.violated(Invariant::WorksWhenQuiet, format!("{error:?}"));
+        auditor.world.verdict.violated(Invariant::WorksWhenQuiet, &format!("{error:?}"));
     }
 }
 

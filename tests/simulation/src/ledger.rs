@@ -352,7 +352,7 @@ impl Ledger {
 
     /// Judges an error that somebody got about a job. What faults explain is no violation while they last.
     pub fn check_error(&self, error: &Error, id: Option<JobId>, is_calm: bool) {
-        let violated = |invariant| self.verdict.violated(invariant, format!("{error:?}"));
+        let violated = |invariant| self.verdict.violated(invariant, &format!("{error:?}"));
         match error {
             Error::NotFound(missing) => {
                 let id = id.unwrap_or(*missing);

@@ -115,6 +115,9 @@ impl Change {
     }
 }
 
+/// Calls a method of a store.
+type Run<T> = dyn Fn(Arc<dyn StatusStore>) -> BoxFuture<'static, Result<T, StoreError>> + Send + Sync;
+
 /// One call of a method.
 struct Method<T> {
     operation: Operation,
@@ -124,7 +127,7 @@ struct Method<T> {
     changes: Option<Change>,
     store: Arc<dyn StatusStore>,
     past: Arc<Past>,
-    run: Arc<dyn Fn(Arc<dyn StatusStore>) -> BoxFuture<'static, Result<T, StoreError>> + Send + Sync>,
+    run: Arc<Run<T>>,
     mix: fn(T, T) -> T,
     arguments: Arc<dyn Fn() -> String + Send + Sync>,
 }

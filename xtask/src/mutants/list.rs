@@ -183,9 +183,9 @@ mutants! {
         "does not decide after a report":
             "if written.may_decide || unstarted {" => "if unstarted {", [MEMORY, SIMULATION];
         "takes a missing effect for a duplicate":
-            "*of_batch.get(&batch).ok_or(StoreError::Incomplete { operation: \"report\", id, batch })?" => "*of_batch.get(&batch).unwrap_or(&Effect::Duplicate)", [WATCHING];
+            "*effects.get(&batch).ok_or(StoreError::Incomplete { operation: \"report\", id, batch })?" => "*effects.get(&batch).unwrap_or(&Effect::Duplicate)", [WATCHING];
         "counts the second report of a batch in one call":
-            "of_batch.insert(batch, Effect::Duplicate);" => "of_batch.insert(batch, effect);", [MEMORY];
+            "if is_written || !effect.is_change() { effect }" => "if is_written || effect.is_change() { effect }", [MEMORY];
         "prefers the failure of two reports of one batch":
             "distinct.sort_by_key(|report| (report.batch(), report.settles_as()));" => "distinct.sort_by_key(|report| (report.batch(), std::cmp::Reverse(report.settles_as())));", [MEMORY];
         "skips the third step of the seal":
