@@ -1,4 +1,5 @@
-//! What the import needs of AWS, in MiniStack: by the template that deploys it, or only what a process needs that a test starts itself.
+//! What the import needs of AWS, in MiniStack and DynamoDB Local: by the template that deploys it, or only
+//! what a process needs that a test starts itself.
 
 use std::{
     env, fs,
@@ -6,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aws_sdk_dynamodb::types::{BillingMode, GlobalSecondaryIndex, TimeToLiveSpecification};
 use aws_sdk_s3::types::CorsRule;
 use aws_sdk_sqs::types::{Message, QueueAttributeName};
 use e2e::{PATIENCE, Server, Visitor};
@@ -33,6 +35,48 @@ async fn clients() -> (aws_sdk_s3::Client, aws_sdk_sqs::Client) {
 
 fn url() -> String {
     env::var("MINISTACK_URL").expect("MINISTACK_URL: run this by cargo xtask test")
+}
+
+/// Where DynamoDB Local is.
+pub(crate) fn dynamodb() -> String {
+    env::var("DYNAMODB_LOCAL_URL").expect("DYNAMODB_LOCAL_URL: run this by cargo xtask test")
+}
+
+/// Creates a table in DynamoDB Local as the template has created it in MiniStack.
+async fn copy_table(name: &str) {
+    let config = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
+    let at = |url: String| {
+        let config = aws_sdk_dynamodb::config::Builder::from(&config).endpoint_url(url);
+        aws_sdk_dynamodb::Client::from_conf(config.build())
+    };
+    let (template, local) = (at(url()), at(dynamodb()));
+    let described = template.describe_table().table_name(name).send().await.expect("the template's");
+    let table = described.table.expect("described");
+    let indexes = table.global_secondary_indexes().iter().map(|index| {
+        let copy = GlobalSecondaryIndex::builder()
+            .set_index_name(index.index_name.clone())
+            .set_key_schema(index.key_schema.clone())
+            .set_projection(index.projection.clone());
+        copy.build().expect("complete")
+    });
+    let indexes: Vec<_> = indexes.collect();
+    local
+        .create_table()
+        .table_name(name)
+        .billing_mode(BillingMode::PayPerRequest)
+        .set_attribute_definitions(table.attribute_definitions.clone())
+        .set_key_schema(table.key_schema.clone())
+        .set_global_secondary_indexes(Some(indexes).filter(|indexes| !indexes.is_empty()))
+        .send()
+        .await
+        .expect("created");
+    let expiry = template.describe_time_to_live().table_name(name).send().await.expect("described");
+    if let Some(attribute) = expiry.time_to_live_description.and_then(|expiry| expiry.attribute_name) {
+        let expiry = TimeToLiveSpecification::builder().attribute_name(attribute).enabled(true);
+        let expiry = expiry.build().expect("complete");
+        let update = local.update_time_to_live().table_name(name).time_to_live_specification(expiry);
+        update.send().await.expect("enabled");
+    }
 }
 
 /// A function's package as `cargo xtask lambdas` made it.
@@ -84,7 +128,8 @@ impl Stack {
     /// The environment of the functions, with these variables in addition.
     pub(crate) fn environment(&self, more: &Value) -> Value {
         let mut environment = json!({
-            "AWS_ENDPOINT_URL": url(), "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_ENDPOINT_URL": url(), "AWS_ENDPOINT_URL_DYNAMODB": dynamodb(), "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
             "STATUS_TABLE": self.name, "LEADS_TABLE": format!("{}-leads", self.name), "LEADS_QUEUE_URL": self.queue,
         });
         let all = environment.as_object_mut().expect("an object");
@@ -108,6 +153,10 @@ impl Stack {
             assert!(template.contains(&local), "the template takes {local}");
             template = template.replace(&local, &format!("s3://{artifacts}/{key}"));
         }
+        let variable = "RUST_LOG: info";
+        assert!(template.contains(variable), "the template sets the functions' environment");
+        let endpoint = format!("{variable}\n        AWS_ENDPOINT_URL_DYNAMODB: {}", dynamodb());
+        template = template.replace(variable, &endpoint);
         let mut form = vec![
             ("StackName".to_owned(), name.clone()),
             ("TemplateBody".into(), template),
@@ -134,11 +183,14 @@ impl Stack {
         let run = element(&described, "<OutputKey>Frontend</OutputKey>", "OutputValue");
         let flags: Vec<_> = run.split_whitespace().skip(1).collect();
         let queue = flags.iter().find_map(|flag| flag.strip_prefix("sqs:")).expect("a queue").to_owned();
-        // What failed is to come again within the test's patience.
+        // What failed is to come again within the test's patience, and nothing while it is worked on.
         let quickly = sqs.set_queue_attributes().queue_url(&queue);
-        let quickly = quickly.attributes(QueueAttributeName::VisibilityTimeout, "2");
+        let quickly = quickly.attributes(QueueAttributeName::VisibilityTimeout, "8");
         quickly.send().await.expect("set");
         let bucket = flags.iter().find_map(|flag| flag.strip_prefix("s3:")).expect("a bucket").to_owned();
+        for table in [&name, &format!("{name}-leads")] {
+            copy_table(table).await;
+        }
         let server = Server::start(&flags).await;
         Self { name, sqs, s3, queue, bucket, server }
     }
