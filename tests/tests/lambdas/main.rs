@@ -4,7 +4,9 @@
 //! listen, `BOOTSTRAPS` in which folder the packages are: `cargo xtask test` sets all three.
 #![cfg(feature = "ministack")]
 
+mod broken;
 mod deployed;
 mod direct;
 mod function;
+mod queue;
 mod stack;
