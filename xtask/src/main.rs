@@ -129,7 +129,8 @@ fn tests() -> bool {
         }
         Err(why) => allowed &= skipped("the tests in a browser", why),
     }
-    allowed && (ministack.is_err() || lambdas::build()) && run("tests", tests.args(&features))
+    let lambdas = || lambdas::build() && lambdas::build_release();
+    allowed && (ministack.is_err() || lambdas()) && run("tests", tests.args(&features))
 }
 
 fn simulate(Simulate { seeds, from, store }: &Simulate) -> bool {

@@ -9,4 +9,5 @@ mod deployed;
 mod direct;
 mod function;
 mod queue;
+mod releases;
 mod stack;
