@@ -9,7 +9,7 @@ use status_core::Status;
 use crate::{
     function::Function,
     queue::{Chaos, drain},
-    stack::{Stack, dynamodb, received, split, upload},
+    stack::{Stack, dynamodb, lists_the_error_of_each_batch, received, split, upload},
 };
 
 const NO_FAILURES: &str = r#"{"batchItemFailures":[]}"#;
@@ -27,18 +27,7 @@ async fn is_imported(visitor: &Visitor, job: &str) {
     assert_eq!(done["progress"]["batches"], batches);
     assert_eq!(done["progress"]["items"], json!({"total": 1000, "processed": 900, "failed": 100}));
     assert_eq!(visitor.get("/leads").await["total"], 900);
-    let mut listed = Vec::new();
-    let mut page = format!("{job}/errors?limit=100");
-    loop {
-        let errors = visitor.get(&page).await;
-        let rows = errors["errors"].as_array().expect("errors");
-        listed.extend(rows.iter().map(|row| (row["batch"].as_u64(), row["item"].as_u64())));
-        let Some(cursor) = errors["next_cursor"].as_str() else { break };
-        page = format!("{job}/errors?limit=100&cursor={cursor}");
-    }
-    let expected: BTreeSet<_> = (0..100).map(|batch| (Some(batch), Some(batch * 10 + 10))).collect();
-    assert_eq!(listed.len(), expected.len(), "every error is listed once");
-    assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), expected);
+    lists_the_error_of_each_batch(visitor, job).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,6 +96,7 @@ async fn a_caller_that_dies_at_any_request_is_made_good_when_its_messages_come_a
             assert_eq!(errors["errors"].as_array().map(Vec::len), Some(2), "{place}: {errors}");
             assert_eq!(visitor.get("/leads").await["total"], 18, "{place}");
             if !died {
+                println!("{moment:?}: killed at each of {passes} requests");
                 // To begin, to write the leads of two batches, to report, to complete the job.
                 assert!(passes >= 5, "there were only {passes} requests: {:?}", wire.passed());
                 break;
@@ -141,6 +131,7 @@ async fn a_splitter_that_dies_at_any_request_is_made_good_when_its_event_comes_a
             let items = json!({"total": 20, "processed": 20, "failed": 0});
             assert_eq!(done["progress"]["items"], items, "{place}");
             if !died {
+                println!("{moment:?}: killed at each of {passes} requests");
                 // To look at the job, to start it, to seal it.
                 assert!(passes >= 4, "there were only {passes} requests: {:?}", wire.passed());
                 break;

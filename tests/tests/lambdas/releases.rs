@@ -7,7 +7,7 @@ use status_core::Status;
 
 use crate::{
     function::Function,
-    stack::{Stack, received, split},
+    stack::{Stack, lists_the_error_of_each_batch, received, split},
 };
 
 const NO_FAILURES: &str = r#"{"batchItemFailures":[]}"#;
@@ -50,4 +50,5 @@ async fn callers_of_two_releases_share_one_import_and_every_batch_counts_once() 
     );
     assert_eq!(done["progress"]["items"], json!({"total": 1000, "processed": 900, "failed": 100}));
     assert_eq!(visitor.get("/leads").await["total"], 900);
+    lists_the_error_of_each_batch(&visitor, &job).await;
 }

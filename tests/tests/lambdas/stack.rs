@@ -2,6 +2,7 @@
 //! what a process needs that a test starts itself.
 
 use std::{
+    collections::BTreeSet,
     env, fs,
     path::PathBuf,
     sync::Arc,
@@ -368,4 +369,21 @@ pub(crate) async fn upload_often(visitor: &Visitor, name: &str, bytes: Vec<u8>, 
     let job = format!("/jobs/{}", created["job"]["id"].as_str().expect("an id"));
     visitor.post(&format!("{job}/uploaded"), &json!({})).await;
     job
+}
+
+/// Checks the listed errors of a job of a hundred batches of ten rows, of which the last has nobody in it:
+/// each is there once.
+pub(crate) async fn lists_the_error_of_each_batch(visitor: &Visitor, job: &str) {
+    let mut listed = Vec::new();
+    let mut page = format!("{job}/errors?limit=100");
+    loop {
+        let errors = visitor.get(&page).await;
+        let rows = errors["errors"].as_array().expect("errors");
+        listed.extend(rows.iter().map(|row| (row["batch"].as_u64(), row["item"].as_u64())));
+        let Some(cursor) = errors["next_cursor"].as_str() else { break };
+        page = format!("{job}/errors?limit=100&cursor={cursor}");
+    }
+    let expected: BTreeSet<_> = (0..100).map(|batch| (Some(batch), Some(batch * 10 + 10))).collect();
+    assert_eq!(listed.len(), expected.len(), "every error is listed once");
+    assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), expected);
 }
