@@ -119,13 +119,13 @@ impl Verdict {
     /// Reports a violation unless `holds`.
     pub fn check(&self, holds: bool, invariant: Invariant, what: impl FnOnce() -> String) {
         if !holds {
-            self.violated(invariant, what());
+            self.violated(invariant, &what());
         }
     }
 
     /// Reports a violation.
-    pub fn violated(&self, invariant: Invariant, what: String) {
-        let what = self.history.named(&what);
+    pub fn violated(&self, invariant: Invariant, what: &str) {
+        let what = self.history.named(what);
         let step = self.history.note("check", || format!("VIOLATED: {invariant}: {what}"));
         let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert(Violation { step, invariant, what });
