@@ -1,5 +1,5 @@
-//! DynamoDB's layout: the real store and the real SDK, whose HTTP client ends in the engine instead of a
-//! socket.
+//! DynamoDB's layout: the real store and the real SDK, whose HTTP client ends in the engine instead
+//! of a socket.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -44,8 +44,9 @@ pub fn store(
     clock: Arc<dyn Clock>,
     attempts: u32,
 ) -> DynamoStore {
-    // The SDK's jitter comes from this thread's generator, which each run seeds. Its budget of retries is
-    // shared by all clients of a process of ours, so that each client gets one of its own.
+    // The SDK's jitter comes from this thread's generator, which each run seeds. Its budget of
+    // retries is shared by all clients of a process of ours, so that each client gets one of its
+    // own.
     let budget = RetryPartition::custom("simulated").token_bucket(TokenBucket::unlimited()).build();
     let config = Config::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -186,8 +187,8 @@ impl Call for EngineCall {
     }
 }
 
-/// A read of several items of which each is seen as at one of two moments. One that was not there yet at the
-/// first may be missed. Parts of a longer answer are left as they are at the second.
+/// A read of several items of which each is seen as at one of two moments. One that was not there
+/// yet at the first may be missed. Parts of a longer answer are left as they are at the second.
 fn torn(first: &str, second: &str, faults: &Faults) -> Option<String> {
     let first: Value = serde_json::from_str(first).ok()?;
     let mut second: Value = serde_json::from_str(second).ok()?;

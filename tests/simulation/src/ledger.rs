@@ -1,5 +1,5 @@
-//! What is known of each job from outside: what was acknowledged, what was reported, what people were shown.
-//! What can be judged at once is judged here; the rest is judged at the end.
+//! What is known of each job from outside: what was acknowledged, what was reported, what people
+//! were shown. What can be judged at once is judged here; the rest is judged at the end.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,8 +40,8 @@ pub struct Ledger {
 pub struct Book {
     /// The plan it was created by, once its creation was acknowledged.
     pub plan: Option<usize>,
-    /// Whether somebody began to erase it. A request that comes late may make it again, so that what is
-    /// known of it does not hold from then on.
+    /// Whether somebody began to erase it. A request that comes late may make it again, so that
+    /// what is known of it does not hold from then on.
     pub erasing: bool,
     /// The least status that was acknowledged.
     pub at_least: Option<Status>,
@@ -350,7 +350,8 @@ impl Ledger {
         self.verdict.check(damaged.is_empty(), Invariant::NothingUnreadable, || format!("{damaged:?}"));
     }
 
-    /// Judges an error that somebody got about a job. What faults explain is no violation while they last.
+    /// Judges an error that somebody got about a job. What faults explain is no violation while
+    /// they last.
     pub fn check_error(&self, error: &Error, id: Option<JobId>, is_calm: bool) {
         let violated = |invariant| self.verdict.violated(invariant, &format!("{error:?}"));
         match error {

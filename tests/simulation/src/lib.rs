@@ -1,10 +1,10 @@
-//! Whole systems of owners, splitters, workers, sweepers and watchers, simulated from a seed, with a fault
-//! at any request.
+//! Whole systems of owners, splitters, workers, sweepers and watchers, simulated from a seed, with
+//! a fault at any request.
 //!
-//! One run is one seed: it decides which jobs there are, who works on them, whose clock is wrong, and what
-//! befalls each request on the wire. All of it happens on one thread and in virtual time, so that the same
-//! seed gives the same run, request for request. After the run everything that was acknowledged, shown and
-//! stored is held against [what must hold](invariant::Invariant).
+//! One run is one seed: it decides which jobs there are, who works on them, whose clock is wrong,
+//! and what befalls each request on the wire. All of it happens on one thread and in virtual time,
+//! so that the same seed gives the same run, request for request. After the run everything that was
+//! acknowledged, shown and stored is held against [what must hold](invariant::Invariant).
 //!
 //! | module | subject |
 //! |---|---|

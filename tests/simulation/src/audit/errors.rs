@@ -1,5 +1,5 @@
-//! The errors of items of one job at its end, and the counters of its items: those of the attempts that
-//! counted.
+//! The errors of items of one job at its end, and the counters of its items: those of the attempts
+//! that counted.
 
 use std::collections::BTreeMap;
 
@@ -80,8 +80,8 @@ async fn list(auditor: &Process, snapshot: &Snapshot) -> Result<BTreeMap<u64, Ve
     }
 }
 
-/// Whether these may be what is listed of this attempt: all of its errors, or some where the policy's bound
-/// was reached.
+/// Whether these may be what is listed of this attempt: all of its errors, or some where the
+/// policy's bound was reached.
 fn may_list(attempt: &Attempt, listed: &[ItemError], is_cut: bool) -> bool {
     let errors = attempt.report.errors();
     if is_cut {
