@@ -213,7 +213,7 @@ mutants! {
         "erases a job that runs":
             "if !status.is_terminal() {" => "if status == Status::Uploading {", [INTERFACE];
         "hides an owner's jobs behind a damaged one":
-            "Err(StoreError::Corrupt { subject, why }) => Ok(Err(Damaged { subject, why }))," => "", [INTERFACE];
+            "Err(Error::Store(StoreError::Corrupt { subject, why })) => {" => "Err(Error::Store(StoreError::Corrupt { subject, why })) if subject.is_empty() => {", [INTERFACE];
     }
     "crates/status-core/src/watch.rs" {
         "leaves a dead feed behind":
