@@ -213,7 +213,7 @@ impl DynamoStore {
         let update = self
             .update(layout::chunk_key(id, total / CHUNK))
             .update_expression(format!("SET {}, cap = :cap", layout::CHUNK_BIRTH))
-            .condition_expression(if total % CHUNK == 0 {
+            .condition_expression(if total.is_multiple_of(CHUNK) {
                 "attribute_exists(pk) AND attribute_not_exists(z)"
             } else {
                 "attribute_not_exists(z)"

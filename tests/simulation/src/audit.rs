@@ -1,4 +1,5 @@
-//! The look back, when all is quiet: is everything decided, and is what is stored what was reported?
+//! The look back, when all is quiet: is everything decided, and is what is stored what was
+//! reported?
 
 mod books;
 mod errors;
@@ -76,8 +77,8 @@ async fn check_decided(auditor: &Process, id: JobId) -> Result<(), Error> {
     Ok(())
 }
 
-/// Every raw item has an expiry: those of a job that has ended by its rules, others by the longest that any
-/// job can have.
+/// Every raw item has an expiry: those of a job that has ended by its rules, others by the longest
+/// that any job can have.
 fn check_expiry(auditor: &Process, jobs: &[(JobId, Book)]) {
     let world = &auditor.world;
     let now = world.time.now();

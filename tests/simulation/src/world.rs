@@ -196,7 +196,8 @@ impl World {
     }
 
     async fn live(self: &Arc<Self>) {
-        // What the server says of its table has the machine's own time in it: no part of the history.
+        // What the server says of its table has the machine's own time in it: no part of the
+        // history.
         let unwritten = Arc::new(History::new(Detail::Steps, self.time));
         let operator = Wire { history: unwritten, ..self.wire("operator".into(), Life::default()) };
         if let Err(error) = self.backend.prepare(operator, self.time).await {

@@ -20,7 +20,7 @@ const SIMULATION: Finder = kit("simulated", "");
 /// The machine's table.
 const MACHINE: Finder = kit("machine", "");
 /// Watchers, tokens, and trackers over stores that misbehave.
-const WATCHING: Finder = kit("watching", "");
+const TRACKER: Finder = kit("tracker", "");
 /// The HTTP interface over one memory, one of its processes lagging behind.
 const INTERFACE: Finder = kit("interface", "");
 const HTTP: Finder = Finder { target: Lib("status-http"), tests: "" };
@@ -183,7 +183,7 @@ mutants! {
         "does not decide after a report":
             "if written.may_decide || unstarted {" => "if unstarted {", [MEMORY, SIMULATION];
         "takes a missing effect for a duplicate":
-            "*effects.get(&batch).ok_or(StoreError::Incomplete { operation: \"report\", id, batch })?" => "*effects.get(&batch).unwrap_or(&Effect::Duplicate)", [WATCHING];
+            "*effects.get(&batch).ok_or(StoreError::Incomplete { operation: \"report\", id, batch })?" => "*effects.get(&batch).unwrap_or(&Effect::Duplicate)", [TRACKER];
         "counts the second report of a batch in one call":
             "if is_written || !effect.is_change() { effect }" => "if is_written || effect.is_change() { effect }", [MEMORY];
         "prefers the failure of two reports of one batch":
@@ -193,11 +193,11 @@ mutants! {
         "forgets to propagate the end":
             "if after.status.is_terminal()\n            && let Err(error)" => "if !after.status.is_terminal()\n            && let Err(error)", [MEMORY, SIMULATION];
         "concludes from an eventual read that there is no job":
-            "if state.is_none() && consistency == Consistency::Eventual {" => "if state.is_none() && consistency == Consistency::Strong {", [WATCHING, SIMULATION];
+            "if state.is_none() && consistency == Consistency::Eventual {" => "if state.is_none() && consistency == Consistency::Strong {", [TRACKER, SIMULATION];
         "shows an older state than the one that was named":
-            "if seen.is_some_and(|seen| !self.show(&state).covers(seen)) {" => "if seen.is_some_and(|seen| self.show(&state).covers(seen)) {", [WATCHING, SIMULATION];
+            "if seen.is_some_and(|seen| !self.show(&state).covers(seen)) {" => "if seen.is_some_and(|seen| self.show(&state).covers(seen)) {", [TRACKER, SIMULATION];
         "fails a decision for want of the error to name":
-            "Err(error) => tracing::warn!(job = %job.id, %error, \"the error to name cannot be read\")," => "Err(error) => panic!(\"{error}\"),", [WATCHING];
+            "Err(error) => tracing::warn!(job = %job.id, %error, \"the error to name cannot be read\")," => "Err(error) => panic!(\"{error}\"),", [TRACKER];
         "sweeps only the first page":
             "Some(next) => page.cursor = Some(next),\n                None => break," => "_ => break,", [MEMORY];
         "does not heal an end that was not propagated":
@@ -213,21 +213,21 @@ mutants! {
         "erases a job that runs":
             "if !status.is_terminal() {" => "if status == Status::Uploading {", [INTERFACE];
         "hides an owner's jobs behind a damaged one":
-            "Err(StoreError::Corrupt { subject, why }) => Ok(Err(Damaged { subject, why }))," => "", [INTERFACE];
+            "Err(Error::Store(StoreError::Corrupt { subject, why })) => {" => "Err(Error::Store(StoreError::Corrupt { subject, why })) if subject.is_empty() => {", [INTERFACE];
     }
     "crates/status-core/src/watch.rs" {
         "leaves a dead feed behind":
-            "if feeds.get(&self.id).is_some_and(|feed| Arc::ptr_eq(feed, &self.feed)) {" => "if feeds.get(&self.id).is_some_and(|feed| !Arc::ptr_eq(feed, &self.feed)) {", [WATCHING];
+            "if feeds.get(&self.id).is_some_and(|feed| Arc::ptr_eq(feed, &self.feed)) {" => "if feeds.get(&self.id).is_some_and(|feed| !Arc::ptr_eq(feed, &self.feed)) {", [TRACKER];
         "shows a watcher an older state":
-            "shown.filter(|s| s.covers(&seen) && s.token() != seen)" => "shown.filter(|s| s.token() != seen)", [WATCHING, SIMULATION];
+            "shown.filter(|s| s.covers(&seen) && s.token() != seen)" => "shown.filter(|s| s.token() != seen)", [TRACKER, SIMULATION];
         "shows a watcher nothing that runs with the clock":
-            "if seen.is_none_or(|seen| snapshot.token() != seen) {" => "if seen.is_none_or(|_| last.as_ref().is_none_or(|last| snapshot.version != last.version)) {", [WATCHING, MEMORY];
+            "if seen.is_none_or(|seen| snapshot.token() != seen) {" => "if seen.is_none_or(|_| last.as_ref().is_none_or(|last| snapshot.version != last.version)) {", [TRACKER, MEMORY];
     }
     "crates/status-core/src/token.rs" {
         "has one token for two numbers of running batches":
-            "batches.failed, batches.running)" => "batches.failed, batches.total)", [WATCHING, MEMORY, CORE];
+            "batches.failed, batches.running)" => "batches.failed, batches.total)", [TRACKER, MEMORY, CORE];
         "has one token for two estimates":
-            "snapshot.estimate.as_ref().map(|estimate| &estimate.text).hash(hasher);" => "", [WATCHING, MEMORY, CORE];
+            "snapshot.estimate.as_ref().map(|estimate| &estimate.text).hash(hasher);" => "", [TRACKER, MEMORY, CORE];
         "takes a state with fewer completed batches for a newer one":
             "&& self.completed >= other.completed" => "", [CORE, SIMULATION];
     }
