@@ -71,7 +71,15 @@ pub fn head_key(id: JobId) -> Item {
 
 /// The key of a job's chunk.
 pub fn chunk_key(id: JobId, number: u64) -> Item {
-    key(id.to_string(), format!("{CHUNK_PREFIX}{number:05}"))
+    HashMap::from([("pk".into(), AttributeValue::S(id.to_string())), (SK.into(), chunk_sk(number))])
+}
+
+/// The number of the last chunk that a job can have.
+pub const LAST_CHUNK: u64 = BatchIndex::MAX / CHUNK;
+
+/// The sort key of a chunk.
+pub fn chunk_sk(number: u64) -> AttributeValue {
+    AttributeValue::S(format!("{CHUNK_PREFIX}{number:05}"))
 }
 
 /// What every write of a chunk sets, with [`chunk_birth`]: its version, and an expiry from its birth on.

@@ -206,20 +206,33 @@ impl DynamoStore {
         Err(StoreError::Throttled { operation, subject, source: "keys stayed unprocessed".into() })
     }
 
-    /// Tells the chunk that the total cuts its size, so that whoever settles the last batch knows, and nobody
-    /// settles one past it. One that is compacted is full. Where the total cuts between two chunks, the next
-    /// one has no batches; it is there only if somebody reported one all the same.
+    /// Tells the chunk that the total cuts its size, so that whoever settles the last batch knows; and those
+    /// past it, which are there only if somebody reported a batch that the job does not have, that they
+    /// have room for none. One that is compacted is full.
     async fn mark_capacity(&self, id: JobId, total: u64) -> Result<(), StoreError> {
+        if !total.is_multiple_of(CHUNK) {
+            let key = layout::chunk_key(id, total / CHUNK);
+            self.mark(id, key, total % CHUNK, "attribute_not_exists(z)").await?;
+        }
+        let past = self
+            .query(id.to_string(), Consistency::Strong)
+            .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
+            .expression_attribute_values(":first", layout::chunk_sk(chunks::chunks_of(total)))
+            .expression_attribute_values(":last", layout::chunk_sk(layout::LAST_CHUNK))
+            .projection_expression("pk, sk");
+        for key in self.read_by(|| format!("job {id}"), past.send()).await?.items.unwrap_or_default() {
+            self.mark(id, key, 0, "attribute_exists(pk) AND attribute_not_exists(z)").await?;
+        }
+        Ok(())
+    }
+
+    async fn mark(&self, id: JobId, key: Item, size: u64, condition: &str) -> Result<(), StoreError> {
         let update = self
-            .update(layout::chunk_key(id, total / CHUNK))
+            .update(key)
             .update_expression(format!("SET {}, cap = :cap", layout::CHUNK_BIRTH))
-            .condition_expression(if total.is_multiple_of(CHUNK) {
-                "attribute_exists(pk) AND attribute_not_exists(z)"
-            } else {
-                "attribute_not_exists(z)"
-            })
+            .condition_expression(condition)
             .set_expression_attribute_values(Some(layout::chunk_birth(id)))
-            .expression_attribute_values(":cap", layout::number(total % CHUNK));
+            .expression_attribute_values(":cap", layout::number(size));
         self.write_by(|| format!("job {id}"), update.send()).await.map(drop)
     }
 }

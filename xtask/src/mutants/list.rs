@@ -99,7 +99,7 @@ mutants! {
         "does not tell the last chunk its size":
             "if let Some(total) = job.total() {" => "if let Some(total) = job.total().filter(|total| *total == 1) {", [DYNAMO, SIMULATION];
         "opens a compacted chunk again":
-            "            } else {\n                \"attribute_not_exists(z)\"" => "            } else {\n                \"attribute_not_exists(nothing)\"", [DYNAMO, SIMULATION];
+            "total % CHUNK, \"attribute_not_exists(z)\"" => "total % CHUNK, \"attribute_not_exists(nothing)\"", [DYNAMO, SIMULATION];
         "does not retire jobs that are over":
             "if job.status.is_terminal() { self.retire(job).await } else { Ok(()) }" => "Ok(())", [DYNAMO, ITEMS, SIMULATION];
         "notes a start twice for a batch that is named twice":
