@@ -274,12 +274,11 @@ impl Ledger {
         {
             attempt.told = Some(effect);
         }
-        let is_erased = book.erasing;
         if effect.is_change() {
             book.heard.push(self.time.now());
         }
         drop(books);
-        if is_erased {
+        if self.is_gone(id) {
             return;
         }
         self.verdict.check(!effect.is_change() || before == 0, Invariant::CountedOnce, || {
