@@ -2,6 +2,8 @@
 //! told.
 
 mod misbehaving;
+#[cfg(feature = "mock")]
+mod mock;
 mod tokens;
 mod watching;
 

@@ -1,8 +1,11 @@
 //! What the tracker tells callers when its store does not keep the contract, or only just does.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use futures::StreamExt;
@@ -10,7 +13,11 @@ use status_core::{
     Actor, Begin, Clock, Consistency, Damaged, Due, Error, JobId, JobState, NewJob, Page, PageRequest,
     Policy, Snapshot, Status, StoreError, Totals, Tracker,
 };
-use status_testkit::layer::{Answer, Call, Layer, after, before};
+use status_memory::MemoryStore;
+use status_testkit::{
+    Kit,
+    layer::{Answer, Call, Layer, after, before},
+};
 
 use super::{batch, corrupt, done, kit, tracking, unavailable};
 
@@ -87,7 +94,7 @@ async fn that_there_is_no_such_job_is_never_concluded_from_an_eventual_read() {
     assert!(matches!(kit.jobs.watch(nobody).await.map(drop), Err(Error::NotFound(_))));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_has_seen_more_than_an_eventual_read_is_not_sent_back() {
     let sound = kit().await;
     let behind = Arc::new(Mutex::new(None));
@@ -95,7 +102,9 @@ async fn who_has_seen_more_than_an_eventual_read_is_not_sent_back() {
     let id = sound.processing(5).await;
     sound.complete(id, [0]).await;
     *behind.lock().expect("nobody panicked") = Some(sound.state(id).await);
-    sound.complete(id, [1, 2]).await;
+    sound.complete(id, [1]).await;
+    let second = sound.state(id).await;
+    sound.complete(id, [2]).await;
     let token = sound.snapshot(id).await.token();
 
     let completed = |snapshot: &Snapshot| snapshot.progress.batches.completed;
@@ -108,6 +117,10 @@ async fn who_has_seen_more_than_an_eventual_read_is_not_sent_back() {
     assert_eq!(completed(&early.next().await.expect("the newest it has")), 1);
     let mut late = kit.jobs.watch_after(id, Some(&token)).await.expect("watched").boxed();
     assert_eq!(completed(&late.next().await.expect("at once")), 3);
+    *behind.lock().expect("nobody panicked") = Some(second);
+    assert_eq!(completed(&early.next().await.expect("it catches up")), 2);
+    let nothing = tokio::time::timeout(Duration::from_secs(30), late.next()).await;
+    assert!(nothing.is_err(), "what is news to the feed is behind what this watcher has seen: {nothing:?}");
     *behind.lock().expect("nobody panicked") = None;
     sound.complete(id, [3, 4]).await;
     for watched in [early, late] {
@@ -302,6 +315,17 @@ async fn a_sweeper_that_died_leaves_its_jobs_to_the_next() {
     assert_eq!(sound.tracker.sweep().await.expect("swept").looked_at, 0, "it is leased");
     sound.wait(60);
     assert_eq!(sound.tracker.sweep().await.expect("swept").completed, 1);
+}
+
+#[tokio::test]
+async fn a_sweep_goes_through_all_pages() {
+    let kit = Kit::open(async |clock| Arc::new(MemoryStore::new(1_000, clock))).await;
+    for _ in 0..250 {
+        kit.create(Policy::default()).await;
+    }
+    kit.wait(3_600);
+    let swept = kit.tracker.sweep().await.expect("swept");
+    assert_eq!((swept.looked_at, swept.failed, swept.errors), (250, 250, 0));
 }
 
 #[tokio::test]
