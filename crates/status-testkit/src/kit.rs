@@ -8,14 +8,15 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use futures::future::BoxFuture;
 use status_core::{
     Actor, BatchIndex, BatchReport, Clock, Command, Consistency, Effect, Error, Failure, FileInfo, Job,
     JobId, JobState, ManualClock, NewJob, OwnedJobs, OwnerId, Page, PageRequest, Policy, Rejection, Reported,
-    Snapshot, Stage, StatusStore, SystemClock, Tolerance, Totals, Tracker, Verdict, machine,
+    Snapshot, Stage, StatusStore, StoreError, SystemClock, Tolerance, Totals, Tracker, Verdict, machine,
 };
 
-use crate::layer::{Layer, Layered};
+use crate::layer::{Answer, Call, Layer, Layered};
 
 /// Runs a test to its end on a runtime of two threads.
 pub fn run<T>(test: impl Future<Output = T>) -> T {
@@ -88,6 +89,12 @@ impl Kit {
     /// A kit whose calls pass `layer` before they reach this kit's store.
     pub fn behind(&self, layer: impl Layer) -> Self {
         Self::over(Arc::new(Layered::new(self.store.clone(), layer)), self.clock.clone())
+    }
+
+    /// The kit with a store whose callers take turns at every call: as over a network, others come in
+    /// between, also where a store never waits.
+    pub fn in_turns(&self) -> Self {
+        self.behind(TakeTurns)
     }
 
     /// Closes the store and opens the same data again.
@@ -187,6 +194,19 @@ impl Kit {
     /// Lets time pass.
     pub fn wait(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
+    }
+}
+
+#[derive(Debug)]
+struct TakeTurns;
+
+#[async_trait]
+impl Layer for TakeTurns {
+    async fn call(&self, store: &dyn StatusStore, call: Call<'_>) -> Result<Answer, StoreError> {
+        tokio::task::yield_now().await;
+        let answer = call.on(store).await;
+        tokio::task::yield_now().await;
+        answer
     }
 }
 

@@ -199,7 +199,7 @@ mutants! {
         "fails a decision for want of the error to name":
             "Err(error) => tracing::warn!(job = %job.id, %error, \"the error to name cannot be read\")," => "Err(error) => panic!(\"{error}\"),", [TRACKER];
         "sweeps only the first page":
-            "Some(next) => page.cursor = Some(next),\n                None => break," => "_ => break,", [MEMORY];
+            "Some(next) => page.cursor = Some(next),\n                None => break," => "_ => break,", [TRACKER];
         "does not heal an end that was not propagated":
             "return Ok(self.store.propagate(&before.job).await?);" => "return Ok(());", [MEMORY];
         "looks at a job that another sweeper has":
@@ -211,15 +211,21 @@ mutants! {
         "gives a key's job for another request":
             "if !existing.is_same_request(&job) => Err(Error::KeyReused)," => "if existing.id == job.id => Err(Error::KeyReused),", [MEMORY, SIMULATION];
         "erases a job that runs":
-            "if !status.is_terminal() {" => "if status == Status::Uploading {", [INTERFACE];
+            "if !status.is_terminal() {" => "if status == Status::Uploading {", [MEMORY, INTERFACE];
+        "lists a running job that an old read did not find as one that has just begun":
+            "match tracker.read(job.id, Consistency::Eventual, None).await {" => "match tracker.store.read(job.id, Consistency::Eventual).await.map(|state| state.unwrap_or_else(|| JobState::new(job, Facts::default()))).map_err(Error::from) {", [TRACKER];
         "hides an owner's jobs behind a damaged one":
-            "Err(Error::Store(StoreError::Corrupt { subject, why })) => {" => "Err(Error::Store(StoreError::Corrupt { subject, why })) if subject.is_empty() => {", [INTERFACE];
+            "Err(Error::Store(StoreError::Corrupt { subject, why })) => {" => "Err(Error::Store(StoreError::Corrupt { subject, why })) if subject.is_empty() => {", [TRACKER, INTERFACE];
     }
     "crates/status-core/src/watch.rs" {
         "leaves a dead feed behind":
             "if feeds.get(&self.id).is_some_and(|feed| Arc::ptr_eq(feed, &self.feed)) {" => "if feeds.get(&self.id).is_some_and(|feed| !Arc::ptr_eq(feed, &self.feed)) {", [TRACKER];
         "shows a watcher an older state":
             "shown.filter(|s| s.covers(&seen) && s.token() != seen)" => "shown.filter(|s| s.token() != seen)", [TRACKER, SIMULATION];
+        "begins a feed under the lock that its end takes":
+            "        tokio::spawn(self.clone().feed(running));\n        receiver" => "        let _feeds = self.feeds.lock();\n        tokio::spawn(self.clone().feed(running));\n        receiver", [TRACKER];
+        "ends a watcher's stream with its feed":
+            "if feed.changed().await.is_err() {" => "if feed.changed().await.is_err() && { return } {", [TRACKER];
         "shows a watcher nothing that runs with the clock":
             "if seen.is_none_or(|seen| snapshot.token() != seen) {" => "if seen.is_none_or(|_| last.as_ref().is_none_or(|last| snapshot.version != last.version)) {", [TRACKER, MEMORY];
     }

@@ -84,7 +84,7 @@ pub(super) async fn one_key_creates_one_job_whoever_asks_at_once(kit: Kit) {
         let creations = (0..REQUESTS).map(|request| {
             let name = if request % 2 == 0 { "leads.csv" } else { "other.csv" };
             let new = NewJob::new(file(name)).with_key(format!("k-{round}"));
-            let jobs = kit.jobs.clone();
+            let jobs = kit.in_turns().jobs;
             tokio::spawn(async move { (name, jobs.create(new).await) })
         });
         let (mut ids, mut names, mut refused) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());

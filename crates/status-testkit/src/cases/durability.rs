@@ -167,7 +167,8 @@ pub(super) async fn two_handles_sweep_each_job_once(kit: Kit) {
         kit.report_and_die(*id, done(0)).await;
     }
     kit.wait(200);
-    sweep_at_once(&[kit.clone(), other.clone(), kit.clone(), other], &quiet, &undecided).await;
+    let (kit, other) = (kit.in_turns(), other.in_turns());
+    sweep_at_once(&[kit.clone(), other.clone(), kit, other], &quiet, &undecided).await;
 }
 
 pub(super) async fn a_watcher_sees_what_another_handle_writes(kit: Kit) {

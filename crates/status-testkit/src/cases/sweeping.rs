@@ -113,7 +113,7 @@ pub(super) async fn of_many_who_postpone_a_job_one_is_told_so(kit: Kit) {
         let due = only_due(&kit).await;
         let until = clock::after(kit.clock.now(), Duration::from_secs(60));
         let moves = (0..10).map(|_| {
-            let store = kit.store.clone();
+            let store = kit.in_turns().store;
             tokio::spawn(async move { store.postpone(&due, until).await.expect("an answer") })
         });
         let told: Vec<_> = join_all(moves).await.into_iter().map(|t| t.expect("nobody panicked")).collect();
@@ -175,6 +175,7 @@ pub(super) async fn sweepers_share_the_jobs(kit: Kit) {
         kit.report_and_die(*id, done(0)).await;
     }
     kit.wait(200);
+    let kit = kit.in_turns();
     sweep_at_once(&[kit.clone(), kit.clone(), kit.clone()], &quiet, &undecided).await;
 }
 
@@ -208,7 +209,7 @@ pub(super) async fn quiet_jobs_are_looked_at_once_by_all_sweepers(kit: Kit) {
     }
     kit.wait(200);
     let sweeps = (0..4).map(|_| {
-        let tracker = kit.tracker.clone();
+        let tracker = kit.in_turns().tracker;
         tokio::spawn(async move { tracker.sweep().await.expect("swept").looked_at })
     });
     let looked_at = join_all(sweeps).await.into_iter().map(|s| s.expect("nobody panicked")).sum::<u64>();

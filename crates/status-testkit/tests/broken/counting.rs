@@ -151,7 +151,11 @@ pub(super) const FAULTS: &[Fault] = &[
     }),
     fault!(
         "takes batches past the total",
-        [a_batch_past_the_total_is_an_error, a_report_past_the_total_takes_no_other_with_it],
+        [
+            a_batch_past_the_total_is_an_error,
+            a_report_past_the_total_takes_no_other_with_it,
+            a_batch_past_the_total_never_stands_for_one_of_the_jobs_own,
+        ],
         |scene, call| {
             let mut answer = call.on(scene.store).await;
             if let Ok(Answer::Report(written)) = &mut answer {
