@@ -3,6 +3,7 @@
 mod deepseek;
 
 use std::{
+    collections::HashSet,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -128,13 +129,12 @@ impl Visitor {
     pub async fn events(&self, job: &str) -> Vec<Value> {
         let response = self.open_events(job).await;
         let mut events = response.bytes_stream().eventsource();
-        let mut snapshots = Vec::new();
+        let (mut snapshots, mut ids) = (Vec::new(), HashSet::new());
         while let Some(event) = events.next().await {
             let event = event.expect("a well-formed stream");
             assert_eq!(event.event, "snapshot");
-            let snapshot: Value = serde_json::from_str(&event.data).expect("JSON");
-            assert_eq!(event.id, snapshot["version"].to_string());
-            snapshots.push(snapshot);
+            snapshots.push(serde_json::from_str(&event.data).expect("JSON"));
+            assert!(ids.insert(event.id), "an id of its own for each: {}", event.data);
         }
         snapshots
     }

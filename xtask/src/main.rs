@@ -11,7 +11,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::tools::{Chromedriver, DynamoDbLocal, MiniStack};
 
@@ -25,8 +25,24 @@ enum Xtask {
     Lambdas,
     /// Plants faults in a copy of the tree, one at a time, and says which test finds each.
     Mutants(mutants::Arguments),
+    /// Simulates whole systems from seeds, with a fault at any request, and checks what must hold. A failing
+    /// seed is replayed, with its history, by `--from SEED --seeds 1`.
+    Simulate(Simulate),
     /// The estimate's figures on both sets of the kit, beside what they are to be.
     Eta,
+}
+
+#[derive(Args)]
+struct Simulate {
+    /// How many seeds.
+    #[arg(long)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// Which store: dynamodb or memory.
+    #[arg(long, default_value = "dynamodb")]
+    store: String,
 }
 
 #[derive(Parser)]
@@ -49,9 +65,12 @@ fn main() -> ExitCode {
         Xtask::Test(Test { part: Some(Part::Cargo) }) => {
             run("tests", cargo(&TESTS).arg("--features=status-core/mock"))
         }
-        Xtask::Test(Test { part: None }) => lint() && tests() && eta::check(),
+        Xtask::Test(Test { part: None }) => {
+            lint() && tests() && told(mutants::run(&mutants::Arguments::a_handful())) && eta::check()
+        }
         Xtask::Lambdas => lambdas::build(),
         Xtask::Mutants(arguments) => told(mutants::run(&arguments)),
+        Xtask::Simulate(options) => simulate(&options),
         Xtask::Eta => eta::build() && eta::check(),
     };
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -109,6 +128,13 @@ fn tests() -> bool {
         Err(why) => allowed &= skipped("the tests in a browser", why),
     }
     allowed && (ministack.is_err() || lambdas::build()) && run("tests", tests.args(&features))
+}
+
+fn simulate(Simulate { seeds, from, store }: &Simulate) -> bool {
+    let mut simulate =
+        cargo(&["run", "--quiet", "--release", "--package", "simulation", "--bin", "simulate", "--"]);
+    simulate.args(["--seeds", &seeds.to_string(), "--from", &from.to_string(), "--store", store]);
+    run("simulation", &mut simulate)
 }
 
 /// Says what is skipped, and why; that fails where `CI` is set.

@@ -1,16 +1,19 @@
 //! `jobstatus`: the operator's command line over a DynamoDB table. See `--help`.
 
+mod list;
 mod output;
 
 use std::{error::Error, io::Write, process::ExitCode, sync::Arc, time::Duration};
 
 use aws_config::BehaviorVersion;
 use aws_sdk_dynamodb::{Client, config::retry::RetryConfig};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use futures::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use status_core::{Actor, Cancelled, Health, JobId, OwnerId, PageRequest, Snapshot, Status, Tracker};
+use status_core::{
+    Actor, BatchState, Cancelled, Health, JobId, OwnerId, PageRequest, Snapshot, Status, Tracker,
+};
 use status_dynamo::DynamoStore;
 
 /// Looks at jobs in a DynamoDB table, and cancels and sweeps them.
@@ -25,83 +28,122 @@ struct Arguments {
 
 #[derive(Args)]
 struct Global {
-    /// The table.
+    /// The DynamoDB table of the jobs.
     #[arg(long, env = "STATUS_TABLE", global = true, default_value = "job-status")]
     table: String,
-    /// The server, if not AWS itself.
+    /// The address of the DynamoDB server, if it is not AWS.
     #[arg(long, env = "AWS_ENDPOINT_URL_DYNAMODB", global = true)]
     endpoint_url: Option<String>,
-    /// Prints JSON.
+    /// Print JSON.
     #[arg(long, global = true)]
     json: bool,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Creates the table, unless it is there.
+    /// Creates the table, unless it exists.
     CreateTable,
-    /// Lists the jobs of an owner, newest first.
+    /// Lists the jobs of an owner, newest first; without --owner, the jobs of all owners that are
+    /// not over.
     List {
-        /// The owner.
+        /// The owner of the jobs.
         #[arg(long)]
-        owner: String,
-        /// Only jobs in this status.
+        owner: Option<String>,
+        /// Only jobs with this status. A page may then hold fewer jobs than --limit, even none.
         #[arg(long)]
         status: Option<Status>,
-        /// At most so many.
+        /// The most jobs on a page.
         #[arg(long, default_value_t = 50)]
         limit: usize,
-        /// Where the page before ended.
+        /// The cursor that the previous page ended with.
         #[arg(long)]
         cursor: Option<String>,
     },
     /// Shows a job.
     Show {
-        /// The job.
+        /// The id of the job.
         id: JobId,
     },
-    /// Follows a job to its end, with a progress bar; with `--json`, a snapshot a line.
+    /// Follows a job to its end with a progress bar; with --json, prints one snapshot a line.
     Watch {
-        /// The job.
+        /// The id of the job.
         id: JobId,
     },
     /// Asks to cancel a job.
     Cancel {
-        /// The job.
+        /// The id of the job.
         id: JobId,
-        /// Why.
+        /// The reason, for the history of the job.
         #[arg(long)]
         reason: Option<String>,
     },
-    /// Lists every decision about a job.
+    /// Lists every decision about a job, oldest first.
     History {
-        /// The job.
+        /// The id of the job.
         id: JobId,
     },
-    /// Lists what failed in a job.
+    /// Lists the items that failed, and why.
     Errors {
-        /// The job.
+        /// The id of the job.
         id: JobId,
-        /// At most so many.
+        /// The most errors on a page.
         #[arg(long, default_value_t = 1_000)]
         limit: usize,
-        /// Where the page before ended.
+        /// The cursor that the previous page ended with.
         #[arg(long)]
         cursor: Option<String>,
     },
-    /// Lists the batches that have not settled: the store knows exactly which.
+    /// Lists the batches that neither completed nor failed: the same as `batches --state unsettled`.
     Missing {
-        /// The job.
+        /// The id of the job.
         id: JobId,
-        /// From this batch on.
-        #[arg(long, default_value_t = 0)]
-        from: u64,
-        /// At most so many.
-        #[arg(long, default_value_t = 1_000)]
-        limit: usize,
+        #[command(flatten)]
+        range: Range,
     },
-    /// Decides what nobody decided, confirms cancels nobody heard, fails what is past its deadline. For cron.
+    /// Lists the batches that are in one state.
+    Batches {
+        /// The id of the job.
+        id: JobId,
+        /// The state of the batches.
+        #[arg(long, value_enum)]
+        state: State,
+        #[command(flatten)]
+        range: Range,
+    },
+    /// Completes jobs whose last worker crashed, confirms unanswered cancels and fails jobs past
+    /// their deadline. Run it periodically.
     Sweep,
+}
+
+#[derive(Args)]
+struct Range {
+    /// The first batch to list.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// The most batches to list.
+    #[arg(long, default_value_t = 1_000)]
+    limit: usize,
+}
+
+/// The state of a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum State {
+    /// Neither completed nor failed.
+    Unsettled,
+    /// Completed.
+    Completed,
+    /// Failed, and not completed since.
+    Failed,
+}
+
+impl From<State> for BatchState {
+    fn from(state: State) -> Self {
+        match state {
+            State::Unsettled => Self::Unsettled,
+            State::Completed => Self::Completed,
+            State::Failed => Self::Failed,
+        }
+    }
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -134,10 +176,14 @@ async fn run(Arguments { global, command }: &Arguments) -> Result<ExitCode, Box<
             })?;
         }
         Command::List { owner, status, limit, cursor } => {
-            let jobs = tracker.owned_by(OwnerId::new(owner.as_str())?);
-            let page =
-                jobs.list(*status, &PageRequest { limit: (*limit).max(1), cursor: cursor.clone() }).await?;
-            print.jobs(&page)?;
+            let page = PageRequest { limit: (*limit).max(1), cursor: cursor.clone() };
+            let listed = match owner {
+                Some(owner) => {
+                    list::of_owner(&tracker, &OwnerId::new(owner.as_str())?, *status, &page).await?
+                }
+                None => list::open(&tracker, *status, &page).await?,
+            };
+            print.jobs(&listed)?;
         }
         Command::Show { id } => print.job(&tracker.snapshot_now(*id).await?)?,
         Command::Watch { id } => return watch(&tracker, *id, &print).await,
@@ -156,8 +202,13 @@ async fn run(Arguments { global, command }: &Arguments) -> Result<ExitCode, Box<
             let page = PageRequest { limit: (*limit).max(1), cursor: cursor.clone() };
             print.errors(&tracker.errors(*id, &page).await?)?;
         }
-        Command::Missing { id, from, limit } => {
-            print.missing(&tracker.unsettled(*id, *from, *limit).await?)?;
+        Command::Missing { id, range: Range { from, limit } } => {
+            let missing = tracker.batches(*id, BatchState::Unsettled, *from, *limit).await?;
+            print.batches("missing", "unsettled", &missing)?;
+        }
+        Command::Batches { id, state, range: Range { from, limit } } => {
+            let batches = tracker.batches(*id, (*state).into(), *from, *limit).await?;
+            print.batches("batches", &format!("{state:?}").to_lowercase(), &batches)?;
         }
         Command::Sweep => {
             let swept = tracker.sweep().await?;

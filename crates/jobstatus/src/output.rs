@@ -4,8 +4,10 @@ use std::io::{self, Write};
 
 use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
-use serde_json::json;
-use status_core::{BatchIndex, HistoryEntry, ItemError, Page, Snapshot};
+use serde_json::{Value, json};
+use status_core::{BatchIndex, Damaged, HistoryEntry, ItemError, Page, Snapshot};
+
+use crate::list::Listed;
 
 pub(crate) struct Printer {
     json: bool,
@@ -50,7 +52,10 @@ impl Printer {
             if let Some(outcome) = job.outcome {
                 row("Outcome", format!("{outcome:?}").to_lowercase());
             }
-            row("File", printable(&job.file.name));
+            row("Title", printable(&job.title));
+            if let Some(kind) = &job.kind {
+                row("Kind", printable(kind));
+            }
             let (batches, items) = (&progress.batches, &progress.items);
             row(
                 "Batches",
@@ -82,24 +87,30 @@ impl Printer {
         })
     }
 
-    pub(crate) fn jobs(&self, page: &Page<Snapshot>) -> io::Result<()> {
-        self.value(&json!({ "jobs": page.rows, "next_cursor": page.next }), || {
-            let mut table = table(&["Job", "Status", "Batches", "Items", "Failed", "Created", "File"]);
-            for job in &page.rows {
-                let progress = &job.progress;
-                let of = progress.batches.total.map(|total| format!("/{total}")).unwrap_or_default();
-                table.add_row([
-                    job.id.to_string(),
-                    job.status.to_string(),
-                    format!("{}{of}", progress.batches.completed),
-                    progress.items.processed.to_string(),
-                    progress.items.failed.to_string(),
-                    job.created_at.to_string(),
-                    printable(&job.file.name),
-                ]);
-            }
-            with_more(&table, page.rows.len(), "jobs", page.next.as_deref())
-        })
+    pub(crate) fn jobs(&self, page: &Page<Listed>) -> io::Result<()> {
+        self.value(
+            &with_damaged(json!({ "jobs": page.rows, "next_cursor": page.next }), &page.damaged),
+            || {
+                let mut table =
+                    table(&["Job", "Owner", "Status", "Batches", "Items", "Failed", "Created", "Title"]);
+                for Listed { owner, job } in &page.rows {
+                    let progress = &job.progress;
+                    let of = progress.batches.total.map(|total| format!("/{total}")).unwrap_or_default();
+                    table.add_row([
+                        job.id.to_string(),
+                        printable(owner.as_str()),
+                        job.status.to_string(),
+                        format!("{}{of}", progress.batches.completed),
+                        progress.items.processed.to_string(),
+                        progress.items.failed.to_string(),
+                        job.created_at.to_string(),
+                        printable(&job.title),
+                    ]);
+                }
+                with_more(&table, page.rows.len(), "jobs", page.next.as_deref())
+            },
+        )?;
+        warn_of(&page.damaged)
     }
 
     pub(crate) fn history(&self, history: &[HistoryEntry]) -> io::Result<()> {
@@ -118,30 +129,52 @@ impl Printer {
     }
 
     pub(crate) fn errors(&self, page: &Page<ItemError>) -> io::Result<()> {
-        self.value(&json!({ "errors": page.rows, "next_cursor": page.next }), || {
-            let mut table = table(&["Batch", "Item", "Code", "Message"]);
+        let json = json!({ "errors": page.rows, "next_cursor": page.next });
+        self.value(&with_damaged(json, &page.damaged), || {
+            let mut table = table(&["Batch", "Item", "Line", "Code", "Message"]);
+            let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
             for error in &page.rows {
-                let item = error.item.map(|item| item.to_string()).unwrap_or_default();
                 table.add_row([
                     error.batch.to_string(),
-                    item,
+                    number(error.item),
+                    number(error.line),
                     printable(&error.code),
                     printable(&error.message),
                 ]);
             }
             with_more(&table, page.rows.len(), "errors", page.next.as_deref())
-        })
+        })?;
+        warn_of(&page.damaged)
     }
 
-    pub(crate) fn missing(&self, batches: &[BatchIndex]) -> io::Result<()> {
-        self.value(&json!({ "missing": batches }), || match batches {
-            [] => "Every batch is settled.".into(),
-            batches => {
-                let numbers: Vec<_> = batches.iter().map(ToString::to_string).collect();
-                format!("Not settled ({}): {}", numbers.len(), numbers.join(", "))
+    /// Batches, as the field `name` in JSON.
+    pub(crate) fn batches(&self, name: &str, state: &str, batches: &[BatchIndex]) -> io::Result<()> {
+        self.value(&json!({ name: batches }), || {
+            let numbers: Vec<_> = batches.iter().map(ToString::to_string).collect();
+            match numbers.len() {
+                0 => format!("No {state} batches."),
+                1 => format!("1 {state} batch: {}", numbers[0]),
+                count => format!("{count} {state} batches: {}", numbers.join(", ")),
             }
         })
     }
+}
+
+/// A page as JSON, with what is damaged on it, if anything is.
+fn with_damaged(mut page: Value, damaged: &[Damaged]) -> Value {
+    if !damaged.is_empty() {
+        let rows = damaged.iter().map(|Damaged { subject, why }| json!({ "subject": subject, "why": why }));
+        page["damaged"] = rows.collect();
+    }
+    page
+}
+
+/// Says on standard error what cannot be shown.
+fn warn_of(damaged: &[Damaged]) -> io::Result<()> {
+    for Damaged { subject, why } in damaged {
+        writeln!(io::stderr(), "jobstatus: {} cannot be read: {}", printable(subject), printable(why))?;
+    }
+    Ok(())
 }
 
 /// What users typed must not steer the terminal.
@@ -160,7 +193,8 @@ fn table(header: &[&str]) -> Table {
 
 fn with_more(table: &Table, rows: usize, what: &str, next: Option<&str>) -> String {
     match (rows, next) {
-        (0, _) => format!("No {what}."),
+        (0, None) => format!("No {what}."),
+        (0, Some(cursor)) => format!("No {what} on this page.\nMore: --cursor {cursor}"),
         (_, None) => table.to_string(),
         (_, Some(cursor)) => format!("{table}\nMore: --cursor {cursor}"),
     }

@@ -132,8 +132,9 @@ pub trait StatusStore: Debug + Send + Sync + 'static {
     /// now, or the job is gone. Repeating the very same move may answer either.
     async fn postpone(&self, due: &Due, until: Timestamp) -> Result<bool, StoreError>;
 
-    /// Deletes a job with everything that belongs to it, whatever its status. Idempotent; when it fails
-    /// half-way, the job may still be there and the call can be repeated.
+    /// Deletes a job with everything that belongs to it, whatever its status. Idempotent. When it fails
+    /// half-way, the job may still be there or not; what is left of it expires, and repeating the call
+    /// deletes it.
     async fn erase(&self, id: JobId) -> Result<(), StoreError>;
 
     /// Deletes what has expired, if the backend does not do so by itself; gives the number of jobs.

@@ -1,7 +1,7 @@
 //! The update that counts attempts in their chunk, and holds only if nobody has settled these batches in
 //! the meantime.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use status_core::{
@@ -14,8 +14,9 @@ use crate::{
     report::Attempt,
 };
 
-/// The time of a chunk's last report may go back by this much, as when two workers' reports overtake each
-/// other. A report that comes from further back, as of a clock that is slow, leaves it as it is.
+/// The time of a chunk's last report may go back by this much for each worker whose clock is slower, as when
+/// two workers' reports overtake each other. A report that comes from further back leaves it as it is. To
+/// never go back would cost a refused write whenever two reports overtake each other.
 const OVERTAKING: Duration = Duration::from_secs(1);
 
 /// An update with its condition.
@@ -93,7 +94,7 @@ struct Parts {
     failed: Vec<String>,
     corrected: Vec<String>,
     /// What is added to each number.
-    sums: HashMap<&'static str, i128>,
+    sums: BTreeMap<&'static str, i128>,
     conditions: Vec<String>,
     removes: Vec<String>,
     values: Item,

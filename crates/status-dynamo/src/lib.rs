@@ -51,7 +51,11 @@ mod request;
 mod retire;
 mod table;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::{Client, types::KeysAndAttributes};
@@ -221,7 +225,7 @@ const UNPROCESSED_TRIES: u32 = 8;
 #[derive(Default)]
 struct Found {
     job: Option<Job>,
-    chunks: HashMap<u64, Chunk>,
+    chunks: BTreeMap<u64, Chunk>,
     /// About how many errors are kept for the job, if that was asked for.
     errors: u64,
 }

@@ -1,9 +1,6 @@
 //! Recording outcomes: one guarded `UpdateItem` for what one worker reports of one chunk.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, HashMap},
-};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use aws_sdk_dynamodb::types::ReturnValue;
 use futures::future::try_join_all;
@@ -38,7 +35,7 @@ pub(crate) struct Attempt<'a> {
 /// What was read before errors are kept or a failure is judged: only reports of such need it.
 pub(crate) struct Before {
     pub(crate) job: Job,
-    pub(crate) chunks: HashMap<u64, Chunk>,
+    pub(crate) chunks: BTreeMap<u64, Chunk>,
     /// Whether the job has as many errors as its policy allows.
     pub(crate) errors_are_full: bool,
 }

@@ -43,25 +43,33 @@ impl DynamoStore {
         self.write_by(|| format!("job {}", job.id), update.send()).await.map(drop)
     }
 
-    /// Deletes the items of a job, its head last: until then the call can be repeated.
+    /// Deletes the items of a job: what its owner's data is in first, then the head, with which it is gone
+    /// for every reader, then the rest. Each of them expires by itself, should this fail half-way.
     pub(crate) async fn erase_job(&self, id: JobId) -> Result<(), StoreError> {
-        let mut keys = self.keys(id, id.to_string(), layout::CHUNK_PREFIX).await?;
-        keys.extend(self.keys(id, layout::errors_pk(id), "").await?);
-        for part in keys.chunks(AT_A_TIME) {
-            try_join_all(part.iter().map(|key| self.delete(id, key.clone()))).await?;
-        }
+        let errors = self.keys(id, layout::errors_pk(id), "").await?;
+        self.delete_all(id, &errors).await?;
         let get = self.get(layout::head_key(id), Consistency::Strong);
         let head = self.read_by(|| format!("job {id}"), get.send()).await?.item;
-        let job = head.map(|item| crate::head::decode(id, &item));
-        // A head that cannot be read is deleted all the same; its key, if any, expires.
-        if let Some(Ok(Job { owner, idempotency_key: Some(key), .. })) = &job {
+        // A head that cannot be read is deleted all the same; its idempotency key expires.
+        if let Some(Ok(Job { owner, idempotency_key: Some(key), .. })) =
+            head.map(|item| crate::head::decode(id, &item))
+        {
             let delete = self
-                .deletion(layout::idempotency_key(owner, key))
+                .deletion(layout::idempotency_key(&owner, &key))
                 .condition_expression("job = :id")
                 .expression_attribute_values(":id", AttributeValue::S(id.to_string()));
             self.write_by(|| format!("job {id}"), delete.send()).await?;
         }
-        self.delete(id, layout::head_key(id)).await
+        self.delete(id, layout::head_key(id)).await?;
+        let chunks = self.keys(id, id.to_string(), layout::CHUNK_PREFIX).await?;
+        self.delete_all(id, &chunks).await
+    }
+
+    async fn delete_all(&self, id: JobId, keys: &[Item]) -> Result<(), StoreError> {
+        for part in keys.chunks(AT_A_TIME) {
+            try_join_all(part.iter().map(|key| self.delete(id, key.clone()))).await?;
+        }
+        Ok(())
     }
 
     /// The keys of all items under `pk` whose sort key begins with `prefix`.

@@ -35,7 +35,7 @@ const messages = {
   de: {
     status: {
       uploading: 'Datei wird hochgeladen', uploaded: 'Datei hochgeladen', processing: 'In Bearbeitung',
-      completed: 'Fertig', failed: 'Fehlgeschlagen', cancelled: 'Abgebrochen',
+      completed: 'Fertig', failed: 'Fehlgeschlagen', cancelled: 'Abgebrochen', waiting: 'Wartet',
     },
     other: 'In Arbeit',
     cancelling: 'Wird abgebrochen…',
@@ -467,14 +467,15 @@ class JobStatus extends HTMLElement {
     const number = (n) => new Intl.NumberFormat(this.#lang).format(n);
     const cancelling = !!s.cancel_requested && !terminal(s);
     const known = ['uploading', 'uploaded', 'processing', 'completed', 'failed', 'cancelled'].includes(s.status);
-    const label = cancelling ? words.cancelling : !known ? words.other : (words.status[s.status] ?? s.label);
+    const state = s.status === 'uploaded' && !s.file ? 'waiting' : s.status; // A job need not be a file.
+    const label = cancelling ? words.cancelling : !known ? words.other : (words.status[state] ?? s.label);
     const view = this.#view(s, words, number);
     const stalled = s.health === 'stalled' && !terminal(s);
     box.className = ['box', s.status, cancelling && 'cancelling', stalled && 'stalled', view.share == null && 'unknown',
       box.classList.contains('leaving') && 'leaving'].filter(Boolean).join(' ');
     text($.label, label);
-    text($.file, s.file.name);
-    $.file.title = s.file.name;
+    text($.file, s.title);
+    $.file.title = s.title;
     // 999 of 1,000 is not 100%.
     const percent = view.share == null ? null : s.status === 'completed' ? 100 : Math.min(99, Math.floor(view.share * 100));
     const shown = percent == null ? '' : new Intl.NumberFormat(this.#lang, { style: 'percent' }).format(percent / 100);
@@ -483,7 +484,7 @@ class JobStatus extends HTMLElement {
     if (percent == null) $.track.removeAttribute('aria-valuenow');
     else $.track.setAttribute('aria-valuenow', percent);
     $.track.setAttribute('aria-valuetext', [label, shown, ...view.detail].filter(Boolean).join(', '));
-    $.track.setAttribute('aria-label', words.progress(s.file.name));
+    $.track.setAttribute('aria-label', words.progress(s.title));
     text($.detail, view.detail.join(' · '));
     const failure = s.status === 'failed' && s.failure;
     const where = failure && words.at[failure.stage];
@@ -496,7 +497,7 @@ class JobStatus extends HTMLElement {
     text($.cancel, words.cancel);
     $.dismiss.hidden = !terminal(s);
     text($.dismiss, words.dismiss);
-    text($.live, s.status === 'failed' ? '' : `${label}: ${s.file.name}`);
+    text($.live, s.status === 'failed' ? '' : `${label}: ${s.title}`);
   }
 
   /** The share that is done, if known, and what to say of it. */

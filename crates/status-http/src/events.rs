@@ -1,34 +1,48 @@
 //! A job's snapshots as server-sent events (WHATWG HTML §9.2), and the wait of the long-poll.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     extract::State,
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
     response::{
         IntoResponse, Response, Sse,
         sse::{Event, KeepAlive},
     },
 };
-use futures::{Stream, StreamExt};
-use status_core::{OwnedJobs, Snapshot};
+use futures::StreamExt;
+use status_core::{JobId, OwnedJobs, Snapshot};
 
-use crate::{Api, Caller, Problem, jobs::Id};
+use crate::{
+    Api, Caller, Problem,
+    jobs::Id,
+    seen::{self, Known},
+};
 
 /// Proxies and clients that wait 15 s for a sign of life get one in time.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// The newest snapshot at once, then each change, until the job is over.
-#[utoipa::path(get, path = "/jobs/{id}/events", params(("id" = String, Path)), tag = "jobs", responses(
-    (status = 200, content_type = "text/event-stream", description = "`event: snapshot`, `id:` the version, `data:` the snapshot. \
-      A comment at least every 15 s. Ends after a terminal snapshot."),
-    (status = 404, body = Problem, content_type = "application/problem+json")))]
-pub(crate) async fn events(State(api): State<Api>, caller: Caller, Id(id): Id) -> Result<Response, Problem> {
-    let snapshots = api.jobs(caller).watch(id).await?;
+#[utoipa::path(get, path = "/jobs/{id}/events", tag = "jobs", params(("id" = String, Path),
+        ("Last-Event-ID" = Option<String>, Header,
+            description = "The `id:` of the last event the client saw: nothing older is sent. \
+                What is no such id is ignored.")),
+    responses(
+        (status = 200, content_type = "text/event-stream", description = "`event: snapshot`, `id:` an opaque \
+            token of what the snapshot shows, `data:` the snapshot. A comment at least every 15 s. Ends after \
+            a terminal snapshot."),
+        (status = 404, body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn events(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(id): Id,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let snapshots = api.jobs(caller).watch_after(id, seen::last_event(&headers).as_ref()).await?;
     let shutdown = api.shutdown.clone();
     let events = snapshots
         .map(|snapshot| -> Result<Event, Infallible> {
-            let event = Event::default().event("snapshot").id(snapshot.version.to_string());
+            let event = Event::default().event("snapshot").id(snapshot.token().to_string());
             Ok(event.json_data(&*snapshot).unwrap_or_else(|error| {
                 tracing::error!(%error, "a snapshot could not be written as JSON");
                 Event::default().comment("unwritable")
@@ -44,38 +58,28 @@ pub(crate) async fn events(State(api): State<Api>, caller: Caller, Id(id): Id) -
     Ok(response)
 }
 
-/// The first snapshot for which `is_news` holds; the newest one when `wait` is over or the server goes down.
+/// The first snapshot that the client does not have; the newest one when `wait` is over or the server
+/// goes down. Never one that is older than what the client has.
 pub(crate) async fn next_change(
     api: &Api,
     jobs: &OwnedJobs,
-    id: status_core::JobId,
+    id: JobId,
     wait: Duration,
-    is_news: impl Fn(&Snapshot) -> bool,
+    known: &Known,
 ) -> Result<Snapshot, Problem> {
-    let snapshots = jobs.watch(id).await?;
+    let snapshots = jobs.watch_after(id, known.furthest().as_ref()).await?;
+    let is_over = api.shutdown.clone().cancelled_owned();
+    let mut snapshots = pin!(snapshots.take_until(tokio::time::sleep(wait)).take_until(is_over));
     let mut newest = None;
-    let _ = tokio::time::timeout(
-        wait,
-        first(snapshots.take_until(api.shutdown.clone().cancelled_owned()), &mut newest, is_news),
-    )
-    .await;
+    while let Some(snapshot) = snapshots.next().await {
+        let is_news = !known.holds(&snapshot);
+        newest = Some(snapshot);
+        if is_news {
+            break;
+        }
+    }
     match newest {
         Some(snapshot) => Ok(Arc::unwrap_or_clone(snapshot)),
-        None => Ok(jobs.snapshot(id).await?),
-    }
-}
-
-async fn first(
-    snapshots: impl Stream<Item = Arc<Snapshot>>,
-    newest: &mut Option<Arc<Snapshot>>,
-    is_news: impl Fn(&Snapshot) -> bool,
-) {
-    let mut snapshots = std::pin::pin!(snapshots);
-    while let Some(snapshot) = snapshots.next().await {
-        let news = is_news(&snapshot);
-        *newest = Some(snapshot);
-        if news {
-            return;
-        }
+        None => known.snapshot(jobs, id).await,
     }
 }

@@ -11,12 +11,13 @@ use axum::{
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use status_core::{
-    Cancelled, FileInfo, Health, HistoryEntry, ItemError, JobId, NewJob, OwnedJobs, PageRequest, Snapshot,
-    Status,
-};
+use status_core::{Cancelled, Damaged, FileInfo, HistoryEntry, JobId, NewJob, PageRequest, Snapshot, Status};
 
-use crate::{Api, Caller, Problem, QueryString, UploadTicket, events::next_change};
+use crate::{
+    Api, Caller, Problem, QueryString, UploadTicket,
+    events::next_change,
+    seen::{self, Known},
+};
 
 /// No request of this interface is longer than this.
 const MAX_BODY: usize = 16 << 10;
@@ -67,6 +68,8 @@ pub(crate) struct CreateJob {
     size: u64,
     #[serde(default)]
     content_type: String,
+    /// What sort of job it is, for programs: 1 to 64 bytes without control characters.
+    kind: Option<String>,
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
@@ -78,6 +81,7 @@ pub(crate) struct CreatedJob {
 #[utoipa::path(post, path = "/jobs", request_body = CreateJob, tag = "jobs",
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes a retry return the same job")),
     responses((status = 201, body = CreatedJob, headers(("Location" = String))),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 413, body = Problem, content_type = "application/problem+json"),
         (status = 422, body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn create(
@@ -92,14 +96,17 @@ pub(crate) async fn create(
     }
     let file =
         FileInfo::new(body.file_name, body.size, body.content_type).map_err(status_core::Error::from)?;
-    let mut new = NewJob::new(file);
+    let mut new = NewJob::new(file.clone());
+    if let Some(kind) = body.kind {
+        new = new.with_kind(kind);
+    }
     if let Some(key) = headers.get("idempotency-key") {
         new = new.with_key(
             key.to_str().map_err(|_| Problem::invalid("Idempotency-Key must be printable ASCII."))?,
         );
     }
     let job = api.jobs(caller).create(new).await?;
-    let upload = api.uploads.ticket(job.id, &job.file).await.map_err(|error| {
+    let upload = api.uploads.ticket(job.id, &file).await.map_err(|error| {
         tracing::error!(job = %job.id, %error, "the storage gives no upload ticket");
         Problem::unavailable()
     })?;
@@ -120,11 +127,17 @@ pub(crate) struct ListQuery {
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct JobList {
     jobs: Vec<Snapshot>,
+    /// Where the next page begins; null at the end.
     next_cursor: Option<String>,
+    /// How many more jobs belong here and cannot be shown, since what is stored of them cannot be read.
+    /// Absent if there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damaged: Option<usize>,
 }
 
 #[utoipa::path(get, path = "/jobs", params(ListQuery), tag = "jobs",
-    responses((status = 200, body = JobList, description = "Newest first"),
+    responses((status = 200, body = JobList, description = "Newest first. With `status`, a page may hold \
+            fewer jobs than its limit, even none, and still name a next one."),
         (status = 400, body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn list(
     State(api): State<Api>,
@@ -133,19 +146,34 @@ pub(crate) async fn list(
 ) -> Result<Json<JobList>, Problem> {
     let page = page(query.0.limit, query.0.cursor, 20, 100)?;
     let jobs = api.jobs(caller).list(query.0.status, &page).await?;
-    Ok(Json(JobList { jobs: jobs.rows, next_cursor: jobs.next }))
+    let damaged = damaged(&jobs.damaged);
+    Ok(Json(JobList { jobs: jobs.rows, next_cursor: jobs.next, damaged }))
+}
+
+/// How many rows of a page cannot be shown. What is wrong with them is for operators only.
+pub(crate) fn damaged(rows: &[Damaged]) -> Option<usize> {
+    for Damaged { subject, why } in rows {
+        tracing::error!(subject, why, "what is listed cannot be read");
+    }
+    Some(rows.len()).filter(|damaged| *damaged > 0)
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ShowQuery {
-    /// Seconds, at most 20: with `If-None-Match`, answers when the job changes or the time is up.
+    /// Seconds, at most 20: with `If-None-Match`, answers when people can see a change or the time
+    /// is up.
     wait: Option<f64>,
 }
 
-#[utoipa::path(get, path = "/jobs/{id}", params(("id" = String, Path), ShowQuery,
-        ("If-None-Match" = Option<String>, Header)), tag = "jobs",
-    responses((status = 200, body = Snapshot, headers(("ETag" = String))), (status = 304, description = "Not changed"),
+#[utoipa::path(get, path = "/jobs/{id}", tag = "jobs", params(("id" = String, Path), ShowQuery,
+        ("If-None-Match" = Option<String>, Header,
+            description = "ETags the client has: it is not answered with anything older. What is none of \
+                ours is ignored.")),
+    responses(
+        (status = 200, body = Snapshot, headers(("ETag" = String,
+            description = "Opaque; changes with anything in the snapshot that people see"))),
+        (status = 304, description = "Nothing that people see has changed"),
         (status = 404, body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn show(
     State(api): State<Api>,
@@ -155,22 +183,32 @@ pub(crate) async fn show(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let jobs = api.jobs(caller);
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|known| known.to_str().ok());
+    let known = Known::of(&headers);
     let wait = query.0.wait.unwrap_or(0.0);
     if !(0.0..=3_600.0).contains(&wait) {
         return Err(Problem::invalid("wait is a number of seconds, at most 20."));
     }
-    let is_known = |snapshot: &Snapshot| known.is_some_and(|known| matches(known, &etag(snapshot)));
-    let snapshot = if known.is_some() && wait > 0.0 {
-        next_change(&api, &jobs, id, Duration::from_secs_f64(wait.min(MAX_WAIT)), |s| !is_known(s)).await?
+    let snapshot = if wait > 0.0 && !known.is_empty() {
+        next_change(&api, &jobs, id, Duration::from_secs_f64(wait.min(MAX_WAIT)), &known).await?
     } else {
-        jobs.snapshot(id).await?
+        known.snapshot(&jobs, id).await?
     };
-    let headers = [(header::ETAG, etag(&snapshot)), (header::CACHE_CONTROL, "private, no-cache".to_owned())];
-    if is_known(&snapshot) {
+    let etag = seen::etag(&snapshot);
+    let headers = [(header::ETAG, etag), (header::CACHE_CONTROL, "private, no-cache".to_owned())];
+    if known.holds(&snapshot) {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }
     Ok((headers, Json(snapshot)).into_response())
+}
+
+#[utoipa::path(delete, path = "/jobs/{id}", tag = "jobs", params(("id" = String, Path)), responses(
+    (status = 204, description = "Erased, with its errors"),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json",
+        description = "`job-running`: only a job that is over can be erased")))]
+pub(crate) async fn erase(State(api): State<Api>, caller: Caller, Id(id): Id) -> Result<StatusCode, Problem> {
+    api.jobs(caller).erase(id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -238,88 +276,7 @@ pub(crate) async fn history(
     Ok(Json(History { history: api.jobs(caller).history(id).await? }))
 }
 
-#[derive(Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct ErrorsQuery {
-    /// 1 to 1,000; 100.
-    limit: Option<usize>,
-    cursor: Option<String>,
-    /// `csv` does what `Accept: text/csv` does, for links.
-    format: Option<Format>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Format {
-    Csv,
-    Json,
-}
-
-#[derive(Serialize, utoipa::ToSchema)]
-pub(crate) struct Errors {
-    errors: Vec<ItemError>,
-    next_cursor: Option<String>,
-}
-
-#[utoipa::path(get, path = "/jobs/{id}/errors", params(("id" = String, Path), ErrorsQuery), tag = "jobs",
-    responses((status = 200, body = Errors, description = "With `Accept: text/csv`, all of them as a download"),
-        (status = 404, body = Problem, content_type = "application/problem+json")))]
-pub(crate) async fn errors(
-    State(api): State<Api>,
-    caller: Caller,
-    Id(id): Id,
-    query: QueryString<ErrorsQuery>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let jobs = api.jobs(caller);
-    let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    let accepted = accepts.split(',').any(|kind| kind.trim().starts_with("text/csv"));
-    if query.0.format.map_or(accepted, |format| format == Format::Csv) {
-        return errors_as_csv(jobs, id).await;
-    }
-    let page = page(query.0.limit, query.0.cursor, 100, 1_000)?;
-    let errors = jobs.errors(id, &page).await?;
-    Ok(Json(Errors { errors: errors.rows, next_cursor: errors.next }).into_response())
-}
-
-/// All errors, page by page as the client reads them.
-async fn errors_as_csv(jobs: OwnedJobs, id: JobId) -> Result<Response, Problem> {
-    let mut page = jobs.errors(id, &PageRequest::first(1_000)).await?;
-    let body = async_stream::try_stream! {
-        let mut header = true;
-        loop {
-            yield csv_rows(std::mem::take(&mut header), &page.rows)?;
-            let Some(cursor) = page.next.take() else { break };
-            page = jobs.errors(id, &PageRequest { limit: 1_000, cursor: Some(cursor) }).await.map_err(std::io::Error::other)?;
-        }
-    };
-    let body: std::pin::Pin<Box<dyn futures::Stream<Item = std::io::Result<Bytes>> + Send>> = Box::pin(body);
-    let headers = [
-        (header::CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()),
-        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"errors-{id}.csv\"")),
-        (header::CACHE_CONTROL, "private, no-store".to_owned()),
-    ];
-    Ok((headers, Body::from_stream(body)).into_response())
-}
-
-fn csv_rows(header: bool, rows: &[ItemError]) -> std::io::Result<Bytes> {
-    let mut csv = csv::Writer::from_writer(Vec::new());
-    if header {
-        csv.write_record(["batch", "item", "code", "message"])?;
-    }
-    for row in rows {
-        let item = row.item.map(|item| item.to_string()).unwrap_or_default();
-        csv.write_record([&row.batch.to_string(), &item, &as_text(&row.code), &as_text(&row.message)])?;
-    }
-    csv.into_inner().map(Bytes::from).map_err(|error| std::io::Error::other(error.to_string()))
-}
-
-/// What a spreadsheet would take for a formula is made text (OWASP: CSV injection).
-fn as_text(cell: &str) -> String {
-    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell.to_owned() }
-}
-
-fn page(
+pub(crate) fn page(
     limit: Option<usize>,
     cursor: Option<String>,
     default: usize,
@@ -330,20 +287,4 @@ fn page(
         return Err(Problem::invalid(format!("limit is between 1 and {max}.")));
     }
     Ok(PageRequest { limit, cursor: cursor.filter(|cursor| !cursor.is_empty()) })
-}
-
-/// The version, which only grows; a stall is the one change that time alone makes.
-fn etag(snapshot: &Snapshot) -> String {
-    match snapshot.health {
-        Health::Active => format!("\"{}\"", snapshot.version),
-        Health::Stalled => format!("\"{}-stalled\"", snapshot.version),
-    }
-}
-
-/// RFC 9110 §13.1.2: weak comparison against a list, or `*`.
-fn matches(if_none_match: &str, etag: &str) -> bool {
-    if_none_match
-        .split(',')
-        .map(str::trim)
-        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == etag)
 }

@@ -41,11 +41,14 @@
 //! let app: Router = Router::new().nest("/api", status_http::router::<User>(Api::new(tracker, Arc::new(Storage))));
 //! ```
 
+mod errors;
 mod events;
 mod jobs;
 mod openapi;
 mod problem;
 mod query;
+mod seen;
+mod table;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -53,7 +56,7 @@ use async_trait::async_trait;
 use axum::{
     Router,
     extract::{FromRequestParts, Request, State},
-    http::{StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -138,13 +141,13 @@ where
 {
     let owned = Router::new()
         .route("/jobs", post(jobs::create).get(jobs::list))
-        .route("/jobs/{id}", get(jobs::show))
+        .route("/jobs/{id}", get(jobs::show).delete(jobs::erase))
         .route("/jobs/{id}/upload-progress", post(jobs::upload_progress))
         .route("/jobs/{id}/uploaded", post(jobs::uploaded))
         .route("/jobs/{id}/events", get(events::events))
         .route("/jobs/{id}/cancel", post(jobs::cancel))
         .route("/jobs/{id}/history", get(jobs::history))
-        .route("/jobs/{id}/errors", get(jobs::errors))
+        .route("/jobs/{id}/errors", get(errors::errors))
         .route_layer(middleware::from_fn_with_state(api.clone(), identify::<C>));
     Router::new()
         .merge(owned)
@@ -177,7 +180,11 @@ where
         Err(rejection) => return rejection.into_response(),
     };
     parts.extensions.insert(Caller(owner));
-    next.run(Request::from_parts(parts, body)).await
+    let mut response = next.run(Request::from_parts(parts, body)).await;
+    // What is said of somebody's jobs is for them alone.
+    let private = HeaderValue::from_static("private, no-store");
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(private);
+    response
 }
 
 async fn component() -> impl IntoResponse {
@@ -190,7 +197,7 @@ async fn component() -> impl IntoResponse {
 async fn health(State(api): State<Api>) -> Response {
     // A job that cannot be: the store answers, or it does not.
     let nobody = JobId::from_parts(status_core::Timestamp::UNIX_EPOCH, 0);
-    match api.tracker.snapshot(nobody).await {
+    match api.tracker.job(nobody).await {
         Ok(_) | Err(status_core::Error::NotFound(_)) => (StatusCode::OK, "ok\n").into_response(),
         Err(error) => Problem::from(error).into_response(),
     }

@@ -3,14 +3,14 @@
 use axum::{Json, extract::OriginalUri};
 use utoipa::OpenApi;
 
-use crate::{Problem, events, jobs};
+use crate::{Problem, errors, events, jobs};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Job status", description = "How far long batch jobs are. Every job belongs to the caller that created it."),
     paths(
-        jobs::create, jobs::list, jobs::show, jobs::upload_progress, jobs::uploaded, events::events, jobs::cancel,
-        jobs::history, jobs::errors
+        jobs::create, jobs::list, jobs::show, jobs::erase, jobs::upload_progress, jobs::uploaded,
+        events::events, jobs::cancel, jobs::history, errors::errors
     ),
     components(schemas(Problem)),
     tags((name = "jobs", description = "Jobs of the caller"))

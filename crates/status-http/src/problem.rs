@@ -86,6 +86,12 @@ impl From<Error> for Problem {
                 "The job is over",
                 capitalised(&rejection.to_string()),
             ),
+            Error::Rejected { rejection: rejection @ Rejection::NotOver { .. }, .. } => Self::new(
+                StatusCode::CONFLICT,
+                "job-running",
+                "The job is not over",
+                capitalised(&rejection.to_string()),
+            ),
             Error::Rejected { rejection, .. } => Self::new(
                 StatusCode::CONFLICT,
                 "conflict",

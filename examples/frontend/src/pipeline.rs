@@ -8,7 +8,7 @@ use futures::StreamExt;
 use leads::{BatchMessage, NormaliseError, Normalised, Normaliser, RawLead, read::ReadError};
 
 use splitter::{BatchQueue, QueueError, SplitError, Splitter};
-use status_core::{Actor, Failure, JobId, Stage};
+use status_core::{Actor, Error, Failure, JobId, Snapshot, Stage};
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -20,6 +20,8 @@ const SPLITTERS: usize = 4;
 const TIME_LIMIT: Duration = Duration::from_secs(120);
 /// How long a batch that failed waits before it is tried again, and then twice as long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How long after its feed broke off a job is watched again.
+const WATCH_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// How often splitting is tried while it fails for reasons that may pass.
 const SPLIT_TRIES: u32 = 3;
 
@@ -68,16 +70,31 @@ impl Pipeline {
                 let slot = this.slots.acquire().await;
                 this.split_with_retries(job, &file_name, &path).await;
                 drop(slot);
-                match this.splitter.tracker().watch(job).await {
-                    Ok(snapshots) => snapshots.for_each(|_| async {}).await,
-                    Err(error) => tracing::warn!(%job, %error, "a job could not be watched to its end"),
-                }
+                this.until_over(job).await;
                 if let Err(error) = tokio::fs::remove_file(&path).await {
                     tracing::warn!(%job, %error, "an upload could not be removed");
                 }
             };
             this.shutdown.run_until_cancelled(splitting).await;
         });
+    }
+
+    /// Waits until the job is known to be over, or to be gone.
+    async fn until_over(&self, job: JobId) {
+        loop {
+            match self.splitter.tracker().watch(job).await {
+                Ok(snapshots) => {
+                    let is_over =
+                        |over, snapshot: Arc<Snapshot>| async move { over || snapshot.status.is_terminal() };
+                    if snapshots.fold(false, is_over).await {
+                        return;
+                    }
+                }
+                Err(Error::NotFound(_)) => return,
+                Err(error) => tracing::warn!(%job, %error, "a job cannot be watched; trying again"),
+            }
+            tokio::time::sleep(WATCH_AGAIN_AFTER).await;
+        }
     }
 
     async fn split_with_retries(&self, job: JobId, file_name: &str, path: &PathBuf) {
@@ -143,5 +160,39 @@ impl<N: Normaliser> Normaliser for Delayed<N> {
             tokio::time::sleep(self.delay).await;
         }
         self.inner.normalise(rows, time_left).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use status_core::{
+        Facts, JobState, MockStatusStore, NewJob, OwnerId, Policy, Status, StoreError, Tracker,
+    };
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_that_cannot_be_watched_is_not_over() {
+        let owner = OwnerId::new("alice").expect("a name");
+        let id = JobId::new(status_core::Timestamp::now());
+        let new = NewJob::titled("leads.csv").into_job(id, owner, &Policy::default(), Actor::OWNER);
+        let mut job = new.expect("a job");
+        job.status = Status::Completed;
+        let (reads, mut store) = (AtomicU32::new(0), MockStatusStore::new());
+        store.expect_read().returning(move |id, _| {
+            if reads.fetch_add(1, Ordering::SeqCst) < 6 {
+                let subject = format!("job {id}");
+                return Err(StoreError::Unavailable { operation: "read", subject, source: "a test".into() });
+            }
+            Ok(Some(JobState::new(job.clone(), Facts::default())))
+        });
+        store.expect_changed().returning(|_, _, _| ());
+        let splitter = Splitter::new(Tracker::new(Arc::new(store)), queue().0, 10);
+        let pipeline = Pipeline::new(splitter, TaskTracker::new(), CancellationToken::new());
+        let begun = tokio::time::Instant::now();
+        pipeline.until_over(id).await;
+        assert!(begun.elapsed() >= WATCH_AGAIN_AFTER, "{:?}", begun.elapsed());
     }
 }

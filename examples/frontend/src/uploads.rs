@@ -14,7 +14,7 @@ use axum::{
     routing::put,
 };
 use futures::TryStreamExt;
-use status_core::{FileInfo, JobId, Snapshot, Status, Tracker};
+use status_core::{Error, FileInfo, JobId, Snapshot, Status, Tracker};
 use status_http::{BoxError, Problem, UploadTicket};
 use tokio::{fs, io::AsyncWriteExt};
 
@@ -80,15 +80,20 @@ impl Local {
             let id =
                 path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<JobId>().ok());
             let job = match id {
-                Some(id) => self.tracker.snapshot(id).await.ok().filter(|job| !job.status.is_terminal()),
-                None => None,
+                Some(id) => self.tracker.snapshot_now(id).await,
+                None => {
+                    std::fs::remove_file(path)?;
+                    continue;
+                }
             };
             match job {
-                Some(job) => {
+                Ok(job) if !job.status.is_terminal() => {
                     tracing::info!(job = %job.id, "going on with a job that was unfinished");
-                    self.pipeline.split(job.id, job.file.name, path);
+                    self.pipeline.split(job.id, job.title, path);
                 }
-                None => std::fs::remove_file(path)?,
+                Ok(_) | Err(Error::NotFound(_)) => std::fs::remove_file(path)?,
+                // Only what is known to be over is removed. The next start looks again.
+                Err(error) => tracing::warn!(?path, %error, "an upload whose job cannot be read is kept"),
             }
         }
         Ok(())
@@ -139,7 +144,61 @@ async fn receive(
             Problem::unavailable()
         }
     })?;
-    let snapshot = jobs.finish_upload(id).await?;
-    state.pipeline.split(id, job.file.name, state.uploads.path(id));
+    let path = state.uploads.path(id);
+    let finished = jobs.finish_upload(id).await;
+    if let Err(Error::Rejected { .. } | Error::NotFound(_)) = &finished
+        && let Err(error) = fs::remove_file(&path).await
+    {
+        tracing::warn!(job = %id, %error, "the file of a job that is over could not be removed");
+    }
+    let snapshot = finished?;
+    state.pipeline.split(id, job.title, path);
     Ok(Json(snapshot))
+}
+
+#[cfg(test)]
+mod tests {
+    use status_core::{
+        Actor, Facts, JobState, MockStatusStore, NewJob, OwnerId, Policy, StoreError, Timestamp,
+    };
+    use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+    use super::*;
+    use crate::pipeline;
+
+    fn id(number: u128) -> JobId {
+        JobId::from_parts(Timestamp::UNIX_EPOCH, number)
+    }
+
+    fn completed(id: JobId) -> JobState {
+        let owner = OwnerId::new("alice").expect("a name");
+        let new = NewJob::titled("leads.csv").into_job(id, owner, &Policy::default(), Actor::OWNER);
+        let mut job = new.expect("a job");
+        job.status = Status::Completed;
+        JobState::new(job, Facts::default())
+    }
+
+    #[tokio::test]
+    async fn an_upload_is_removed_only_when_its_job_is_known_to_be_over_or_gone() {
+        let (over, gone, unreadable) = (id(1), id(2), id(3));
+        let mut store = MockStatusStore::new();
+        store.expect_read().returning(move |id, _| match id {
+            id if id == over => Ok(Some(completed(id))),
+            id if id == gone => Ok(None),
+            _ => Err(StoreError::Corrupt { subject: format!("job {id}"), why: "a test".into() }),
+        });
+        let tracker = Tracker::new(Arc::new(store));
+        let splitter = splitter::Splitter::new(tracker.clone(), pipeline::queue().0, 10);
+        let pipeline = Pipeline::new(splitter, TaskTracker::new(), CancellationToken::new());
+        let uploads = Arc::new(Uploads::in_temporary_folder(1).expect("a folder"));
+        let names = [over, gone, unreadable].map(|id| id.to_string()).into_iter();
+        for name in names.chain(["half-written".into()]) {
+            std::fs::write(uploads.folder.join(name), "a").expect("written");
+        }
+        let local = Local { tracker, uploads: uploads.clone(), pipeline };
+        local.resume().await.expect("one job that cannot be read keeps nothing else from starting");
+        let kept = std::fs::read_dir(&uploads.folder).expect("a folder");
+        let kept: Vec<_> = kept.map(|entry| entry.expect("an entry").file_name()).collect();
+        assert_eq!(kept, [unreadable.to_string().as_str()]);
+    }
 }

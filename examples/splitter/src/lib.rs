@@ -161,6 +161,8 @@ impl Splitter {
         }
     }
 
+    /// Whether the job is there, is not over, and is as `wanted`. The tracker says that there is no such job
+    /// only after a strongly consistent read, so the event of a new job is never dropped.
     async fn is_wanted(&self, job: JobId, wanted: impl Fn(&Job) -> bool) -> Result<bool, SplitError> {
         match self.tracker.job(job).await {
             Ok(job) => Ok(!job.status.is_terminal() && wanted(&job)),
@@ -201,12 +203,15 @@ impl Splitter {
         let mut looked = Instant::now();
         while let Some(event) = received.recv().await {
             match event {
-                Event::Stage(stage) => self.tracker.stage(job, &stage, &self.actor).await?,
+                Event::Stage(stage) => {
+                    if stopped(self.tracker.stage(job, &stage, &self.actor).await)?.is_none() {
+                        return Ok(Sent::Stopped);
+                    }
+                }
                 Event::Batches(batches) => self.queue.send(batches).await?,
             }
             if looked.elapsed() >= LOOK_EVERY {
-                let job = self.tracker.job(job).await?;
-                if job.status.is_terminal() || job.cancel_requested.is_some() {
+                if !self.is_wanted(job, |job| job.cancel_requested.is_none()).await? {
                     return Ok(Sent::Stopped);
                 }
                 looked = Instant::now();

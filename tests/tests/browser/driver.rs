@@ -193,7 +193,7 @@ impl Browser {
 
 const SHOWN: &str = "
     const job = document.querySelector('job-status');
-    if (!job) return {there: false};
+    if (!job?.shadowRoot) return {there: false}; // Not there, or its script has not come yet.
     const of = (part) => job.shadowRoot.querySelector('.' + part);
     const text = (part) => of(part).textContent;
     return {there: !job.hidden, label: text('label'), detail: text('detail'), error: text('error'), note: text('note'), share: text('share'),

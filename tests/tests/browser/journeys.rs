@@ -64,11 +64,10 @@ async fn choosing_a_file_shows_every_step_to_completed() {
 async fn it_is_prominent_and_blocks_nothing() {
     let server = Server::start(&["--batch-delay", "300ms", "--workers", "2"]).await;
     browse(async move |browser| {
-        let visitor_has = async || browser.js("return document.querySelector('#total').textContent").await;
         let folder = opened(&browser, &server).await;
         choose(&browser, &folder, "first.csv", &many_leads(30)).await;
         browser.until_shown("completed", |shown| shown.label == "Completed").await;
-        assert_eq!(visitor_has().await, "30");
+        browser.until("return document.querySelector('#total').textContent === '30'").await;
         browser.js("document.querySelector('#search').focus()").await;
         choose(&browser, &folder, "second.csv", &leads_100()).await;
         choose(&browser, &folder, "third.csv", &many_leads(200)).await;

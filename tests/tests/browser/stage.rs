@@ -1,6 +1,7 @@
 //! A server whose one job is whatever the test says, and whose ways to tell of it can be blocked as proxies do.
 
 use std::{
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -106,7 +107,7 @@ pub(crate) fn snapshot(version: u64, status: &str, with: &Value) -> Value {
         _ => "Something New",
     };
     let mut snapshot = json!({
-        "id": "1", "status": status, "outcome": null, "label": label, "stage": null,
+        "id": "1", "title": "leads.csv", "kind": null, "parent": null, "child": null, "status": status, "outcome": null, "label": label, "stage": null,
         "file": {"name": "leads.csv", "size": 2_000_000, "content_type": "text/csv"},
         "progress": {"fraction": null, "upload": {"bytes": 2_000_000, "total": 2_000_000},
             "batches": {"total": null, "completed": 0, "failed": 0, "pending": null, "running": null},
@@ -127,6 +128,13 @@ pub(crate) fn batches(completed: u64, failed: u64, total: u64) -> Value {
     json!({"progress": {"fraction": fraction,
         "batches": {"total": total, "completed": completed, "failed": failed, "pending": total - settled, "running": null},
         "items": {"total": total * 10, "processed": completed * 10, "failed": failed * 10}}})
+}
+
+/// What stands for a snapshot: opaque, as the real ones are.
+fn token(snapshot: &Value) -> String {
+    let mut hasher = DefaultHasher::new();
+    snapshot.to_string().hash(&mut hasher);
+    format!("{}.0.0.0-{:016x}", snapshot["version"], hasher.finish())
 }
 
 pub(crate) fn merge(into: &mut Value, from: &Value) {
@@ -170,7 +178,7 @@ async fn poll(
         Way::Refused => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
     let mut job = stage.job.subscribe();
-    let etag = |job: &Value| format!("\"{}\"", job["version"]);
+    let etag = |job: &Value| format!("W/\"{}\"", token(job));
     let seen =
         headers.get(header::IF_NONE_MATCH).and_then(|tag| tag.to_str().ok()).unwrap_or_default().to_owned();
     if let Some(seconds) = wait {
@@ -206,8 +214,7 @@ async fn events(State(stage): State<Stage>, uri: Uri) -> Response {
                 continue;
             }
             let snapshot = job.borrow_and_update().clone();
-            let event =
-                Event::default().event("snapshot").id(snapshot["version"].to_string()).json_data(snapshot);
+            let event = Event::default().event("snapshot").id(token(&snapshot)).json_data(snapshot);
             return Some((event, (job, false, stage)));
         }
     });

@@ -25,6 +25,7 @@ fn states() -> Vec<(&'static str, &'static str, Value)> {
     vec![
         ("uploading", "uploading", json!({"progress": {"upload": {"bytes": 700_000}}})),
         ("uploaded", "uploaded", json!({})),
+        ("waiting", "uploaded", json!({"title": "Nightly export", "file": null, "label": "Waiting"})),
         (
             "processing-unknown-total",
             "processing",

@@ -21,6 +21,9 @@ const SIMULATION: Finder = kit("simulated", "");
 const MACHINE: Finder = kit("machine", "");
 /// Watchers, tokens, and trackers over stores that misbehave.
 const WATCHING: Finder = kit("watching", "");
+/// The HTTP interface over one memory, one of its processes lagging behind.
+const INTERFACE: Finder = kit("interface", "");
+const HTTP: Finder = Finder { target: Lib("status-http"), tests: "" };
 const CORE: Finder = Finder { target: Lib("status-core"), tests: "" };
 
 macro_rules! mutants {
@@ -134,7 +137,7 @@ mutants! {
         "does not tell the chunks that the job is over":
             "\"SET ttl_at = :ttl, st = :st\"" => "\"SET ttl_at = :ttl, xst = :st\"", [DYNAMO];
         "erases a job and leaves its errors":
-            "keys.extend(self.keys(id, layout::errors_pk(id), \"\").await?);" => "", [DYNAMO, ITEMS];
+            "self.delete_all(id, &errors).await?;" => "drop(errors);", [DYNAMO, ITEMS];
     }
     "crates/status-memory/src/entry.rs" {
         "counts a batch as often as it is reported, in memory":
@@ -207,6 +210,10 @@ mutants! {
             "if job.owner == self.owner { Ok(job) }" => "if job.owner != self.owner || true { Ok(job) }", [MEMORY];
         "gives a key's job for another request":
             "if !existing.is_same_request(&job) => Err(Error::KeyReused)," => "if existing.id == job.id => Err(Error::KeyReused),", [MEMORY, SIMULATION];
+        "erases a job that runs":
+            "if !status.is_terminal() {" => "if status == Status::Uploading {", [INTERFACE];
+        "hides an owner's jobs behind a damaged one":
+            "Err(StoreError::Corrupt { subject, why }) => Ok(Err(Damaged { subject, why }))," => "", [INTERFACE];
     }
     "crates/status-core/src/watch.rs" {
         "leaves a dead feed behind":
@@ -223,6 +230,26 @@ mutants! {
             "snapshot.estimate.as_ref().map(|estimate| &estimate.text).hash(hasher);" => "", [WATCHING, MEMORY, CORE];
         "takes a state with fewer completed batches for a newer one":
             "&& self.completed >= other.completed" => "", [CORE, SIMULATION];
+    }
+    "crates/status-http/src/seen.rs" {
+        "answers a poll with an older state":
+            "jobs.snapshot_after(id, &seen).await?" => "jobs.snapshot_after(id, &seen).await.and(jobs.snapshot(id).await)?", [INTERFACE];
+        "says that a newer state has not changed":
+            "self.tokens.contains(&snapshot.token())" => "self.tokens.iter().any(|seen| snapshot.covers(seen))", [INTERFACE];
+        "takes the first of several tokens for the furthest":
+            "if other.covers(&one) { other } else { one }" => "if other.covers(&one) { one } else { other }", [HTTP];
+    }
+    "crates/status-http/src/events.rs" {
+        "resumes a stream with an older state":
+            "watch_after(id, seen::last_event(&headers).as_ref())" => "watch_after(id, seen::last_event(&headers).as_ref().filter(|_| false))", [INTERFACE];
+        "ends a wait with an older state":
+            "watch_after(id, known.furthest().as_ref())" => "watch_after(id, known.furthest().as_ref().filter(|_| false))", [INTERFACE];
+        "gives all events of one status the same id":
+            ".id(snapshot.token().to_string())" => ".id(snapshot.status.to_string())", [INTERFACE];
+    }
+    "crates/status-http/src/table.rs" {
+        "downloads formulas":
+            "if is_formula { format!" => "if is_formula && cell.is_empty() { format!", [HTTP];
     }
     "crates/status-core/src/machine.rs" {
         "completes a job with more failures than it tolerates":

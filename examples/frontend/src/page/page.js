@@ -118,7 +118,7 @@ function jobRow(job) {
   const row = document.createElement('li');
   const name = document.createElement('bdi');
   name.className = 'name';
-  name.textContent = job.file.name;
+  name.textContent = job.title;
   const what = document.createElement('span');
   what.className = job.status === 'failed' ? 'failed' : 'what';
   const { processed, failed } = job.progress.items;
@@ -238,7 +238,7 @@ function toast(text) {
 
 addEventListener('job-status:completed', ({ detail }) => {
   const { processed, failed } = detail.progress.items;
-  toast(`${number.format(processed)} leads imported from ${detail.file.name}` + (failed ? `, ${number.format(failed)} failed` : ''));
+  toast(`${number.format(processed)} leads imported from ${detail.title}` + (failed ? `, ${number.format(failed)} failed` : ''));
   showLeads(detail.id);
   showJobs();
 });

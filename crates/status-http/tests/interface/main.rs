@@ -1,0 +1,5 @@
+//! The interface over one memory: what a client is told, and what it is never told.
+
+mod jobs;
+mod seen;
+mod support;

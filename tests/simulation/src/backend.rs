@@ -1,0 +1,92 @@
+//! The stores that can be simulated. Another one is another arm of [`open`].
+
+use std::sync::Arc;
+
+use status_core::{Clock, StatusStore, StoreError};
+use status_memory::MemoryStore;
+
+use crate::{
+    dynamo,
+    engine::Engine,
+    time::VirtualTime,
+    wire::Wire,
+    wrapped::{FaultyStore, Past},
+};
+
+/// The names of all stores.
+pub const NAMES: [&str; 2] = ["dynamodb", "memory"];
+
+/// How many jobs the store in memory has room for: more than any run has.
+const CAPACITY: usize = 1_000;
+
+/// What all processes of a run share.
+#[derive(Debug)]
+pub enum Backend {
+    /// A table server, reached over the wire.
+    Dynamo(Engine),
+    /// A store in this process, around which faults are put.
+    Local(Arc<dyn StatusStore>, Arc<Past>),
+}
+
+/// A new and empty backend; `None` for a name that is none of [`NAMES`].
+pub fn open(name: &str, time: VirtualTime) -> Option<Backend> {
+    match name {
+        "dynamodb" => Engine::new(time).ok().map(Backend::Dynamo),
+        "memory" => Some(local(MemoryStore::new(CAPACITY, Arc::new(time)), time)),
+        _ => None,
+    }
+}
+
+fn local(store: impl StatusStore, time: VirtualTime) -> Backend {
+    Backend::Local(Arc::new(store), Arc::new(Past::new(time)))
+}
+
+/// Something stored, as it is stored.
+#[derive(Clone, Debug)]
+pub struct RawItem {
+    /// What it belongs to.
+    pub partition: String,
+    /// When it expires, in seconds after 1970.
+    pub expires: Option<i64>,
+    /// All of it.
+    pub words: String,
+}
+
+impl Backend {
+    /// All that is stored, where it can be looked at from outside.
+    pub fn items(&self) -> Vec<RawItem> {
+        match self {
+            Self::Dynamo(engine) => dynamo::items(engine),
+            Self::Local(..) => Vec::new(),
+        }
+    }
+
+    /// Makes what has to be there before the first process begins.
+    pub async fn prepare(&self, wire: Wire, time: VirtualTime) -> Result<(), StoreError> {
+        match self {
+            Self::Dynamo(engine) => dynamo::store(engine, wire, time, Arc::new(time), 1).create_table().await,
+            Self::Local(..) => Ok(()),
+        }
+    }
+
+    /// Deletes what has expired, as a server does by itself some time later.
+    pub fn expire(&self) {
+        if let Self::Dynamo(engine) = self {
+            engine.expire();
+        }
+    }
+
+    /// The store as one process has it, behind its wire. `attempts` is how often its client tries.
+    pub fn connect(
+        &self,
+        wire: Wire,
+        time: VirtualTime,
+        clock: Arc<dyn Clock>,
+        attempts: u32,
+    ) -> Arc<dyn StatusStore> {
+        match self {
+            Self::Dynamo(engine) => Arc::new(dynamo::store(engine, wire, time, clock, attempts)),
+            Self::Local(store, past) => Arc::new(FaultyStore::new(store.clone(), past.clone(), wire)),
+        }
+    }
+}
