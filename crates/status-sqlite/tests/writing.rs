@@ -10,8 +10,8 @@ use std::{
 use common::{check, open, raw};
 use futures::{future::join_all, poll};
 use status_core::{
-    Actor, BatchIndex, BatchReport, Clock, Effect, ManualClock, NewJob, Status, StatusStore, SystemClock,
-    Totals, Tracker,
+    Actor, BatchIndex, BatchReport, Clock, Effect, ManualClock, NewJob, Policy, Status, StatusStore,
+    SystemClock, Totals, Tracker,
 };
 use status_sqlite::SqliteStore;
 use status_testkit::Kit;
@@ -154,4 +154,27 @@ fn a_store_serves_one_runtime_after_another() {
         tracker.report(id, vec![done(0), done(1)]).await.expect("reported");
         assert_eq!(tracker.snapshot_now(id).await.expect("there").status, Status::Completed);
     });
+}
+
+#[tokio::test]
+async fn a_batch_that_was_counted_before_a_lower_total_was_known_stands_for_no_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder.path().join("status.db")).await;
+    let kit = kit(&store);
+    for (total, past) in [(3, 5), (3, 300), (256, 256), (257, 600)] {
+        let id = kit.create(Policy::default()).await;
+        kit.tracker.start(id, None, &Actor::WORKER).await.expect("started");
+        // The seal was decided from what was read before the report came.
+        let mut sealed = kit.state(id).await.job;
+        kit.complete(id, [past]).await;
+        sealed.totals = Some(Totals { batches: total, items: None });
+        sealed.revision += 1;
+        store.decide(&sealed).await.expect("sealed");
+        kit.tracker.report(id, (1..total).map(done).collect()).await.expect("reported");
+        let facts = kit.state(id).await.facts;
+        assert_eq!((facts.counts.completed, facts.stray.completed), (total - 1, 1), "{past} of {total}");
+        assert_eq!(kit.snapshot(id).await.status, Status::Processing, "batch 0 is missing");
+        kit.complete(id, [0]).await;
+        assert_eq!(kit.state(id).await.job.status, Status::Completed);
+    }
 }
