@@ -1,6 +1,7 @@
 //! A frontend inside the test, and a visitor that uses it as a browser does.
 
 mod deepseek;
+mod wire;
 
 use std::{
     collections::HashSet,
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 pub use deepseek::{DeepSeek, Upset};
+pub use wire::{Fault, Moment, Wire};
 
 /// Longer than anything here takes.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -158,6 +160,20 @@ pub fn many_leads(count: usize) -> Vec<u8> {
     let mut csv = b"First Name,Last Name,Email,Company\n".to_vec();
     for n in 0..count {
         csv.extend_from_slice(format!("Ann{n},Bee,ann{n}@example.com,\"Acme, {n}\"\n").as_bytes());
+    }
+    csv
+}
+
+/// A CSV of so many rows; the last of every `every` has nobody in it, only a note.
+pub fn leads_with_nobody(count: usize, every: usize) -> Vec<u8> {
+    let mut csv = b"First Name,Last Name,Email,Company,Notes\n".to_vec();
+    for n in 1..=count {
+        let row = if n % every == 0 {
+            format!(",,,,note {n}\n")
+        } else {
+            format!("Ann{n},Bee,ann{n}@example.com,\"Acme, {n}\",\n")
+        };
+        csv.extend_from_slice(row.as_bytes());
     }
     csv
 }

@@ -110,6 +110,8 @@ impl DynamoDbLocal {
                 "-jar",
                 "DynamoDBLocal.jar",
                 "-inMemory",
+                // One set of tables for all credentials: the functions have a role's, the tests their own.
+                "-sharedDb",
                 "-port",
             ])
             .arg(port.to_string())

@@ -255,8 +255,7 @@ impl Tracker {
     /// are, their [`Effect`] says so, and the others count); [`Error::Store`], and then the call may be
     /// repeated: nothing counts twice.
     pub async fn report(&self, id: JobId, reports: Vec<BatchReport>) -> Result<Reported, Error> {
-        let order: Vec<_> = reports.iter().map(BatchReport::batch).collect();
-        let mut distinct = reports;
+        let mut distinct = reports.clone();
         distinct.sort_by_key(|report| (report.batch(), report.settles_as()));
         distinct.dedup_by_key(|report| report.batch());
         let written = self.store.report(id, &distinct, self.clock.now()).await?;
@@ -264,21 +263,11 @@ impl Tracker {
         if written.may_decide || unstarted {
             self.reconcile(id).await?;
         }
-        let mut of_batch: HashMap<_, _> = written.effects.into_iter().collect();
-        let mut effects = Vec::with_capacity(order.len());
-        for batch in order {
-            let effect =
-                *of_batch.get(&batch).ok_or(StoreError::Incomplete { operation: "report", id, batch })?;
-            effects.push((batch, effect));
-            // A second report of the batch in this call.
-            if effect.is_change() {
-                of_batch.insert(batch, Effect::Duplicate);
-            }
-        }
+        let effects = in_order(id, &reports, &distinct, written.effects)?;
         if let Some((batch, _)) = effects.first()
             && effects.iter().all(|(_, effect)| *effect == Effect::OutOfRange)
         {
-            let total = self.head(id).await?.total().unwrap_or(0);
+            let total = self.read(id, Consistency::Strong, None).await?.job.total().unwrap_or(0);
             return Err(out_of_range(id, *batch, total));
         }
         Ok(Reported { effects, late: written.status.filter(|status| status.is_terminal()) })
@@ -603,6 +592,26 @@ impl Tracker {
     fn show(&self, state: &JobState) -> Snapshot {
         Snapshot::new(state, &self.noun, self.clock.now())
     }
+}
+
+/// The effect of each of `reports`, of which only `distinct` were written: one of each batch, whose
+/// `effects` these are. Further reports of its batch are duplicates of it.
+fn in_order(
+    id: JobId,
+    reports: &[BatchReport],
+    distinct: &[BatchReport],
+    effects: Vec<(BatchIndex, Effect)>,
+) -> Result<Vec<(BatchIndex, Effect)>, StoreError> {
+    let effects: HashMap<_, _> = effects.into_iter().collect();
+    let mut written: HashSet<_> =
+        distinct.iter().map(|report| (report.batch(), report.settles_as())).collect();
+    let in_order = reports.iter().map(|report| {
+        let batch = report.batch();
+        let effect = *effects.get(&batch).ok_or(StoreError::Incomplete { operation: "report", id, batch })?;
+        let is_written = written.remove(&(batch, report.settles_as()));
+        Ok((batch, if is_written || !effect.is_change() { effect } else { Effect::Duplicate }))
+    });
+    in_order.collect()
 }
 
 fn out_of_range(id: JobId, batch: BatchIndex, total: u64) -> Error {

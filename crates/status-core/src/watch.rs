@@ -94,18 +94,21 @@ impl Tracker {
             // The feed could not read the job, or is behind. A read of our own tells which.
             _ => Arc::new(self.snapshot_as(id, owner, seen).await?),
         };
-        Ok(snapshots(feed, first, self.noun.clone()))
+        Ok(self.clone().snapshots(id, feed, first))
     }
 
     fn subscribe(&self, id: JobId) -> watch::Receiver<Option<Shown>> {
-        let mut feeds = self.feeds.lock();
-        if let Some(feed) = feeds.get(&id) {
-            return feed.subscribe();
-        }
-        let (feed, receiver) = watch::channel(None);
-        let feed = Arc::new(feed);
-        feeds.insert(id, feed.clone());
-        let running = Running { feeds: self.feeds.clone(), id, feed };
+        let (running, receiver) = {
+            let mut feeds = self.feeds.lock();
+            if let Some(feed) = feeds.get(&id) {
+                return feed.subscribe();
+            }
+            let (feed, receiver) = watch::channel(None);
+            let feed = Arc::new(feed);
+            feeds.insert(id, feed.clone());
+            (Running { feeds: self.feeds.clone(), id, feed }, receiver)
+        };
+        // Not under the lock: a runtime that shuts down drops the task at once, and that takes the lock.
         tokio::spawn(self.clone().feed(running));
         receiver
     }
@@ -150,36 +153,55 @@ impl Tracker {
             }
         }
     }
-}
 
-fn snapshots(
-    mut feed: watch::Receiver<Option<Shown>>,
-    first: Arc<Snapshot>,
-    noun: Arc<str>,
-) -> impl Stream<Item = Arc<Snapshot>> + Send + use<> {
-    async_stream::stream! {
-        let mut last = first;
-        loop {
-            let ended = last.status.is_terminal();
-            let seen = last.token();
-            yield last.clone();
-            if ended {
-                break;
-            }
-            let next = loop {
-                if feed.changed().await.is_err() {
-                    return;
+    /// What a watcher who was shown `last` is shown from a feed.
+    fn snapshots(
+        self,
+        id: JobId,
+        mut feed: watch::Receiver<Option<Shown>>,
+        mut last: Arc<Snapshot>,
+    ) -> impl Stream<Item = Arc<Snapshot>> + Send + use<> {
+        async_stream::stream! {
+            loop {
+                yield last.clone();
+                if last.status.is_terminal() {
+                    break;
                 }
-                let shown = feed.borrow_and_update().as_ref().map(|shown| shown.snapshot.clone());
-                // The first snapshot may be ahead of the feed.
-                if let Some(snapshot) = shown.filter(|s| s.covers(&seen) && s.token() != seen) {
-                    break snapshot;
+                let seen = last.token();
+                let next = loop {
+                    if feed.changed().await.is_err() {
+                        match self.after_the_feed(id, &seen).await {
+                            Some(begun) => feed = begun,
+                            None => return,
+                        }
+                        continue;
+                    }
+                    let shown = feed.borrow_and_update().as_ref().map(|shown| shown.snapshot.clone());
+                    // The first snapshot may be ahead of the feed.
+                    if let Some(snapshot) = shown.filter(|s| s.covers(&seen) && s.token() != seen) {
+                        break snapshot;
+                    }
+                };
+                for passed in last.passed_on_the_way_to(&next, &self.noun) {
+                    yield Arc::new(passed);
                 }
-            };
-            for passed in last.passed_on_the_way_to(&next, &noun) {
-                yield Arc::new(passed);
+                last = next;
             }
-            last = next;
         }
+    }
+
+    /// Another feed, since the last one ended before the job did: its store panicked or could not be read,
+    /// or its runtime is gone. `None` if the job is gone.
+    async fn after_the_feed(&self, id: JobId, seen: &Token) -> Option<watch::Receiver<Option<Shown>>> {
+        let pause = match self.snapshot_as(id, None, Some(seen)).await {
+            Ok(_) => READ_AT_MOST_EVERY,
+            Err(Error::NotFound(_)) => return None,
+            Err(_) => AFTER_FAILURE,
+        };
+        tokio::time::sleep(pause).await;
+        let mut feed = self.subscribe(id);
+        // What an older feed has read may be news to this watcher.
+        feed.mark_changed();
+        Some(feed)
     }
 }

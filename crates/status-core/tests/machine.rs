@@ -88,31 +88,32 @@ enum Expect {
 #[test]
 fn each_command_leads_where_the_table_says() {
     use Command as C;
-    use Expect::{NoRequest, Not, Same, To};
-    use Status::{Cancelled, Completed, Failed, Processing, Uploaded, Uploading};
+    use Expect::{NoRequest as NoReq, Not, Same, To};
+    use Status::Uploading as Uping;
+    use Status::{Cancelled as Can, Completed as Com, Failed as Fai, Processing as Pro, Uploaded as Uped};
     #[rustfmt::skip]
     let table = [
-        // command, then what it comes to on a job in: Uploading, Uploaded, Processing; Completed, Failed, Cancelled
-        (C::UploadProgress(1),    [To(Uploading),  Same,           Same,           Same, Not(Uploading),  Not(Uploading)]),
-        (C::FinishUpload,         [To(Uploaded),   Same,           Same,           Same, Not(Uploaded),   Not(Uploaded)]),
-        (C::Stage("x".into()),    [To(Uploading),  To(Uploaded),   To(Processing), Same, Same,            Same]),
-        (C::Start(None),          [To(Processing), To(Processing), Same,           Same, Not(Processing), Not(Processing)]),
-        (C::Start(Some(TOTALS)),  [To(Processing), To(Processing), Same,           Same, Not(Processing), Not(Processing)]),
-        (C::Reconcile,            [Same,           Same,           Same,           Same, Same,            Same]),
-        (C::Cancel(None),         [To(Cancelled),  To(Cancelled),  To(Processing), Not(Cancelled), Not(Cancelled), Same]),
-        (C::ConfirmCancel,        [NoRequest,      NoRequest,      NoRequest,      NoRequest, NoRequest,  Same]),
-        (C::Fail(failure()),      [To(Failed),     To(Failed),     To(Failed),     Not(Failed), Same,     Not(Failed)]),
-        (C::Expire,               [Same,           Same,           Same,           Same, Same,            Same]),
+        // command               uploading    uploaded   processing  completed  failed      cancelled
+        (C::UploadProgress(1),   [To(Uping),  Same,      Same,       Same,      Not(Uping), Not(Uping)]),
+        (C::FinishUpload,        [To(Uped),   Same,      Same,       Same,      Not(Uped),  Not(Uped)]),
+        (C::Stage("x".into()),   [To(Uping),  To(Uped),  To(Pro),    Same,      Same,       Same]),
+        (C::Start(None),         [To(Pro),    To(Pro),   Same,       Same,      Not(Pro),   Not(Pro)]),
+        (C::Start(Some(TOTALS)), [To(Pro),    To(Pro),   Same,       Same,      Not(Pro),   Not(Pro)]),
+        (C::Reconcile,           [Same,       Same,      Same,       Same,      Same,       Same]),
+        (C::Cancel(None),        [To(Can),    To(Can),   To(Pro),    Not(Can),  Not(Can),   Same]),
+        (C::ConfirmCancel,       [NoReq,      NoReq,     NoReq,      NoReq,     NoReq,      Same]),
+        (C::Fail(failure()),     [To(Fai),    To(Fai),   To(Fai),    Not(Fai),  Same,       Not(Fai)]),
+        (C::Expire,              [Same,       Same,      Same,       Same,      Same,       Same]),
     ];
     for (command, row) in table {
         for (job, expected) in jobs().into_iter().zip(row) {
-            let facts = if job.status == Completed { settled(4, 0) } else { Facts::default() };
+            let facts = if job.status == Com { settled(4, 0) } else { Facts::default() };
             let decided = decide(&job, &facts, &command, 20).map(|next| next.map(|next| next.status));
             let expected = match expected {
                 To(status) => Ok(Some(status)),
                 Same => Ok(None),
                 Not(wanted) => Err(Rejection::Contradiction { status: job.status, wanted }),
-                NoRequest => Err(Rejection::NoCancelRequest { status: job.status }),
+                NoReq => Err(Rejection::NoCancelRequest { status: job.status }),
             };
             assert_eq!(decided, expected, "{command:?} on {}", job.status);
         }

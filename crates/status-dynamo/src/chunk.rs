@@ -9,9 +9,12 @@ use status_core::{
 
 use crate::layout::{self, CHUNK, Item, attribute};
 
-/// Places in one of the numbers whose bits say which batches' errors are listed: DynamoDB's numbers have
-/// 38 digits, and 3 · 86 bits are enough for a chunk.
-pub(crate) const PLACES_IN_NUMBER: u64 = 86;
+/// The numbers that say for each batch which attempt's errors are listed: two bits a batch.
+pub(crate) const LISTED: [&str; 6] = ["e0", "e1", "e2", "e3", "e4", "e5"];
+/// Batches in one of them: DynamoDB's numbers have 38 digits, and 2 · 43 bits are 26.
+pub(crate) const PLACES_IN_NUMBER: u64 = 43;
+/// Attempts at one batch, settled one way, whose errors can be kept.
+pub(crate) const ATTEMPTS: u8 = 3;
 
 /// What is known of 256 batches.
 #[derive(Debug)]
@@ -26,8 +29,11 @@ pub(crate) struct Chunk {
     pub(crate) over: Option<Status>,
     /// How many errors were kept for its batches.
     pub(crate) errors: u64,
+    /// When the chunk expires, in seconds.
+    pub(crate) expires: Option<i64>,
     settlements: Settlements,
-    listed: Places,
+    /// For each place the attempt whose errors are listed, from 1; 0 is none.
+    listed: [u8; CHUNK as usize],
 }
 
 impl Chunk {
@@ -83,17 +89,18 @@ impl Chunk {
         let started = |(name, value): (&String, &AttributeValue)| {
             let index: u64 = name.strip_prefix('s')?.parse().ok()?;
             let since: u64 = value.as_n().ok()?.parse().ok()?;
-            // A start that came after its batch had settled says nothing.
-            (!settled.has(index))
+            // A start that came after its batch had completed says nothing.
+            (!settled.without(failed).has(index))
                 .then(|| clock::after(id.created_at(), std::time::Duration::from_millis(since)))
         };
         facts.running = item.iter().filter_map(started).collect();
         facts.running.sort_unstable();
         let capacity = attribute::number(item, "cap").filter(|_| !compacted);
         let over = attribute::text(item, "st").and_then(|status| status.parse().ok());
-        let listed = listed(item).ok_or_else(|| corrupt("e0, e1 or e2 is no set of batches"))?;
+        let listed = listed(item).ok_or_else(|| corrupt("what says which errors are listed is no number"))?;
         let (errors, settlements) = (count("en")?, Settlements { settled, failed });
-        Ok(Self { number, facts, capacity, compacted, over, errors, settlements, listed })
+        let expires = attribute::number(item, layout::TTL);
+        Ok(Self { number, facts, capacity, compacted, over, errors, expires, settlements, listed })
     }
 
     /// Its facts in a job with this total: batches at or past it are set aside.
@@ -115,9 +122,9 @@ impl Chunk {
         self.settlements.get(chunk::place_of(batch))
     }
 
-    /// Whether the errors of the attempt that settled the batch are listed.
-    pub(crate) fn lists(&self, batch: BatchIndex) -> bool {
-        self.listed.has(chunk::place_of(batch))
+    /// The attempt whose errors are listed for the batch, from 1; 0 is none.
+    pub(crate) fn listed(&self, batch: BatchIndex) -> u8 {
+        usize::try_from(chunk::place_of(batch)).map_or(0, |place| self.listed[place])
     }
 
     /// Whether all its batches are settled, as far as it knows its size, or the total does.
@@ -135,15 +142,16 @@ fn places(set: Option<&AttributeValue>) -> Option<Places> {
     places.collect()
 }
 
-/// The places of batches whose errors are listed; `None` if the numbers are none.
-fn listed(item: &Item) -> Option<Places> {
-    let mut places = Places::default();
-    for (number, name) in ["e0", "e1", "e2"].into_iter().enumerate() {
+/// For each place the attempt whose errors are listed; `None` if the numbers are none.
+fn listed(item: &Item) -> Option<[u8; CHUNK as usize]> {
+    let mut listed = [0; CHUNK as usize];
+    for (places, name) in listed.chunks_mut(PLACES_IN_NUMBER as usize).zip(LISTED) {
         let Some(value) = item.get(name) else { continue };
-        let bits = u128::try_from(attribute::whole(value.as_n().ok()?)?).ok()?;
-        let first = number as u64 * PLACES_IN_NUMBER;
-        let set = (0..PLACES_IN_NUMBER).filter(|place| bits & (1 << place) != 0);
-        set.for_each(|place| places.insert(first + place));
+        let mut bits = u128::try_from(attribute::whole(value.as_n().ok()?)?).ok()?;
+        for place in places {
+            *place = (bits & 3) as u8;
+            bits >>= 2;
+        }
     }
-    Some(places)
+    Some(listed)
 }

@@ -1,12 +1,12 @@
 //! Errors of items: one item of the table for each attempt at a batch that has any, in a partition of
 //! their own so that polls do not read them.
 //!
-//! They are written before the batch is counted, so that a job that is over has all of them. The first
-//! attempt that writes them stands for all attempts that settle the batch the same way: whoever finds them
-//! there counts that attempt's numbers instead of their own. The write that counts the batch sets its bit
-//! in the chunk, and errors are listed only where it is set. So what is listed is what was counted,
-//! whatever was repeated, lost, or delivered to two workers at once; and an attempt that never counted
-//! leaves nothing but an item that expires.
+//! They are written before the batch is counted, so that a job that is over has all of them, and under a
+//! number of their own where another attempt's are there already. The write that counts the batch says
+//! which attempt's are listed. So what is listed is what was counted, whatever was repeated, lost, or
+//! delivered to two workers at once; and an attempt that never counted leaves nothing but an item that
+//! expires. Should there be more attempts than numbers, one more counts the last one's numbers instead of
+//! its own.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -19,7 +19,7 @@ use status_core::{
 
 use crate::{
     DynamoStore,
-    chunk::Chunk,
+    chunk::{ATTEMPTS, Chunk},
     layout::{self, ERRORS_STEP, Item, attribute},
     report::{Attempt, Before},
     request::Write,
@@ -49,23 +49,29 @@ impl DynamoStore {
         let settled = chunks.get(&chunks::number_of(batch)).and_then(|chunk| chunk.settled(batch));
         let counts = report.effect(settled).is_change() && job.total().is_none_or(|t| batch.get() < t);
         if !counts || report.errors().is_empty() || *errors_are_full {
-            return Ok(Attempt { report: Cow::Borrowed(report), listed: false });
+            return Ok(Attempt { report: Cow::Borrowed(report), listed: 0 });
         }
-        let item = encode(job, report)?;
-        let put = self.put(item.clone()).condition_expression("attribute_not_exists(pk)");
-        let kept = self.write_by(|| format!("errors of job {}", job.id), put.send()).await?;
-        let report = match kept {
-            Write::Applied(_) => Cow::Borrowed(report),
-            Write::Refused(there) => match there.and_then(|item| adopted(report, &item)) {
-                Some(earlier) => Cow::Owned(earlier),
-                None => {
-                    // What cannot be read stands for nobody.
-                    self.write_by(|| format!("errors of job {}", job.id), self.put(item).send()).await?;
-                    Cow::Borrowed(report)
+        let mut item = encode(job, report)?;
+        let mut earlier = None;
+        for attempt in 1..=ATTEMPTS {
+            item.extend(layout::errors_key(job.id, batch, report.settles_as(), attempt));
+            let put = self.put(item.clone()).condition_expression("attribute_not_exists(pk)");
+            match self.write_by(|| format!("errors of job {}", job.id), put.send()).await? {
+                Write::Applied(_) => {
+                    return Ok(Attempt { report: Cow::Borrowed(report), listed: attempt });
                 }
-            },
-        };
-        Ok(Attempt { report, listed: true })
+                // The answer to the same write was lost, or the batch came out the same way again.
+                Write::Refused(Some(there)) if is_same(&there, &item) => {
+                    return Ok(Attempt { report: Cow::Borrowed(report), listed: attempt });
+                }
+                Write::Refused(there) => earlier = there.and_then(|item| adopted(report, &item)),
+            }
+        }
+        Ok(match earlier {
+            Some(earlier) => Attempt { report: Cow::Owned(earlier), listed: ATTEMPTS },
+            // What cannot be read stands for nobody.
+            None => Attempt { report: Cow::Borrowed(report), listed: 0 },
+        })
     }
 
     /// Adds to the number of the job's errors what the chunk has more of, in steps.
@@ -78,7 +84,8 @@ impl DynamoStore {
         effects: &[(BatchIndex, Effect)],
     ) -> Result<(), StoreError> {
         let Some(Before { job, .. }) = before else { return Ok(()) };
-        let counted = attempts.iter().zip(effects).filter(|(a, (_, effect))| a.listed && effect.is_change());
+        let counted =
+            attempts.iter().zip(effects).filter(|(a, (_, effect))| a.listed > 0 && effect.is_change());
         let more: u64 = counted.map(|(attempt, _)| attempt.report.errors().len() as u64).sum();
         let steps = chunk.errors / ERRORS_STEP - chunk.errors.saturating_sub(more) / ERRORS_STEP;
         if steps == 0 {
@@ -144,19 +151,37 @@ impl DynamoStore {
     }
 }
 
-/// How the batch of errors was settled; release 0.1 did not say.
+/// How the batch of errors was settled, and by which attempt; release 0.1 did not say.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Way {
     Unknown,
-    Settled(Settled),
+    Settled(Settled, u8),
+}
+
+impl Way {
+    /// What a sort key says.
+    fn of(sk: &str) -> Self {
+        let mut last = sk.chars().rev();
+        let attempt = last.next().and_then(|digit| digit.to_digit(10)).and_then(|n| u8::try_from(n).ok());
+        match (last.next(), attempt) {
+            (Some('c'), Some(attempt)) => Self::Settled(Settled::Completed, attempt),
+            (Some('f'), Some(attempt)) => Self::Settled(Settled::Failed, attempt),
+            _ => Self::Unknown,
+        }
+    }
 }
 
 fn is_listed(chunk: &Chunk, batch: BatchIndex, way: Way) -> bool {
     match (chunk.settled(batch), way) {
-        (Some(settled), Way::Settled(way)) => settled == way && chunk.lists(batch),
-        (settled, Way::Unknown) => settled.is_some() && !chunk.lists(batch),
-        (None, Way::Settled(_)) => false,
+        (Some(settled), Way::Settled(way, attempt)) => settled == way && chunk.listed(batch) == attempt,
+        (settled, Way::Unknown) => settled.is_some() && chunk.listed(batch) == 0,
+        (None, Way::Settled(..)) => false,
     }
+}
+
+/// Whether two items hold the same errors and numbers.
+fn is_same(there: &Item, item: &Item) -> bool {
+    ["rows", "more", "p", "x"].into_iter().all(|name| there.get(name) == item.get(name))
 }
 
 /// The report with the numbers of the attempt that wrote these errors; `None` if they cannot be read.
@@ -187,6 +212,7 @@ struct More<'a> {
     input: Option<Cow<'a, str>>,
 }
 
+/// The errors of a report as an item, but for its key.
 fn encode(job: &Job, report: &BatchReport) -> Result<Item, StoreError> {
     let json = |text: serde_json::Result<String>| {
         text.map(AttributeValue::S).map_err(|error| layout::corrupt(job.id, &error.to_string()))
@@ -197,7 +223,7 @@ fn encode(job: &Job, report: &BatchReport) -> Result<Item, StoreError> {
         BatchOutcome::Completed { processed, failed } => (processed, failed),
         BatchOutcome::Failed { items } => (0, items),
     };
-    let mut item = layout::errors_key(job.id, report.batch(), report.settles_as());
+    let mut item = Item::new();
     item.insert("sv".into(), layout::number(layout::SCHEMA));
     item.insert("b".into(), layout::number(report.batch()));
     item.insert("p".into(), layout::number(processed));
@@ -238,19 +264,18 @@ fn decode(item: &Item) -> Option<Vec<ItemError>> {
     Some(errors)
 }
 
-/// The errors of these items by batch and way of settling it, and the items that cannot be read.
-fn read_all(id: JobId, items: &[Item]) -> (BTreeMap<(BatchIndex, Way), Vec<ItemError>>, Vec<Damaged>) {
+/// Errors by batch and way of settling it.
+type ByBatch = BTreeMap<(BatchIndex, Way), Vec<ItemError>>;
+
+/// The errors of these items, and the items that cannot be read.
+fn read_all(id: JobId, items: &[Item]) -> (ByBatch, Vec<Damaged>) {
     let (mut errors, mut damaged) = (BTreeMap::new(), Vec::new());
     for item in items {
         let sk = attribute::text(item, layout::SK).unwrap_or_default();
         if !sk.starts_with(layout::ERRORS_PREFIX) {
             continue;
         }
-        let way = match sk.chars().next_back() {
-            Some('c') => Way::Settled(Settled::Completed),
-            Some('f') => Way::Settled(Settled::Failed),
-            _ => Way::Unknown,
-        };
+        let way = Way::of(sk);
         match decode(item) {
             Some(rows) => {
                 if let Some(first) = rows.first() {

@@ -9,7 +9,7 @@ use status_core::{
 };
 
 use crate::{
-    chunk::{Chunk, PLACES_IN_NUMBER},
+    chunk::{Chunk, LISTED, PLACES_IN_NUMBER},
     layout::{self, Item},
     report::Attempt,
 };
@@ -121,12 +121,15 @@ impl Parts {
         for (sum, value) in Moments::of(id, report, at).values() {
             *self.sums.entry(sum.name()).or_default() += value;
         }
-        // The bit follows the attempt that counts: the batch's place among the settled guards it, too.
-        let was_listed = effect == Effect::Corrected && seen.is_some_and(|chunk| chunk.lists(report.batch()));
-        let bit = i128::from(attempt.listed) - i128::from(was_listed);
-        let name = ["e0", "e1", "e2"][usize::try_from(place / PLACES_IN_NUMBER).unwrap_or(0)];
-        *self.sums.entry(name).or_default() += bit << (place % PLACES_IN_NUMBER);
-        if attempt.listed {
+        // Which errors are listed follows the attempt that counts: what guards the count guards it, too.
+        let replaced = match seen {
+            Some(chunk) if effect == Effect::Corrected => chunk.listed(report.batch()),
+            _ => 0,
+        };
+        let listed = i128::from(attempt.listed) - i128::from(replaced);
+        let name = LISTED[usize::try_from(place / PLACES_IN_NUMBER).unwrap_or(0)];
+        *self.sums.entry(name).or_default() += listed << (2 * (place % PLACES_IN_NUMBER));
+        if attempt.listed > 0 {
             *self.sums.entry("en").or_default() += report.errors().len() as i128;
         }
     }

@@ -11,7 +11,7 @@
 //! | `o` | heads | the owner: the key of the index `by_owner` |
 //! | `dp`, `due` | heads of jobs a sweeper may have to look at | the key of the index `by_due` |
 //! | `c`, `f` | chunks | string sets: the batches settled, and those of them that failed, from "0" in each chunk (AWS's DynamoDB Local takes a third less time for string sets than for number sets; their size is the same) |
-//! | `e0`, `e1`, `e2` | chunks | numbers whose bits say which batches' errors are listed, 86 places each: added once with the batch, in the write that counts it |
+//! | `e0`…`e5` | chunks | numbers that say with two bits for each of 43 batches which attempt's errors are listed: added with the batch, in the write that counts it |
 //! | `en` | chunks | errors that were kept for batches of the chunk |
 //! | `cap` | the last chunk | its size; of a compacted one 0 |
 //! | `z` | full chunks | compacted: the number of its batches, all settled; `c` is gone |
@@ -71,7 +71,15 @@ pub fn head_key(id: JobId) -> Item {
 
 /// The key of a job's chunk.
 pub fn chunk_key(id: JobId, number: u64) -> Item {
-    key(id.to_string(), format!("{CHUNK_PREFIX}{number:05}"))
+    HashMap::from([("pk".into(), AttributeValue::S(id.to_string())), (SK.into(), chunk_sk(number))])
+}
+
+/// The number of the last chunk that a job can have.
+pub const LAST_CHUNK: u64 = BatchIndex::MAX / CHUNK;
+
+/// The sort key of a chunk.
+pub fn chunk_sk(number: u64) -> AttributeValue {
+    AttributeValue::S(format!("{CHUNK_PREFIX}{number:05}"))
 }
 
 /// What every write of a chunk sets, with [`chunk_birth`]: its version, and an expiry from its birth on.
@@ -87,14 +95,19 @@ pub fn errors_pk(id: JobId) -> String {
     format!("{id}#errors")
 }
 
-/// The key of the errors of a batch that was settled so. What it failed with and what it completed with are
-/// kept apart; the batch's bit in its chunk says whether the one that counts has any.
-pub fn errors_key(id: JobId, batch: BatchIndex, settled: Settled) -> Item {
+/// The key of the errors of an attempt, from 1, at a batch that was settled so. The batch's bits in its chunk
+/// say which attempt counts.
+pub fn errors_key(id: JobId, batch: BatchIndex, settled: Settled, attempt: u8) -> Item {
     let way = match settled {
         Settled::Completed => 'c',
         Settled::Failed => 'f',
     };
-    key(errors_pk(id), format!("{ERRORS_PREFIX}{:08}{way}", batch.get()))
+    key(errors_pk(id), format!("{ERRORS_PREFIX}{:08}{way}{attempt}", batch.get()))
+}
+
+/// The key of a batch's errors as release 0.1 wrote it, however the batch was settled.
+pub fn errors_key_of_0_1(id: JobId, batch: BatchIndex) -> Item {
+    key(errors_pk(id), errors_from(batch.get()))
 }
 
 /// Where the errors of this batch and of all after it are.

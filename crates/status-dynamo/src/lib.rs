@@ -161,7 +161,7 @@ impl DynamoStore {
     async fn look(&self, id: JobId, keys: Vec<Item>, consistency: Consistency) -> Result<Found, StoreError> {
         let mut found = Found::default();
         for part in keys.chunks(100) {
-            for item in self.batch_get(id, part.to_vec(), consistency).await? {
+            for item in self.batch_get(&format!("job {id}"), part.to_vec(), consistency).await? {
                 match attribute::text(&item, layout::SK) {
                     Some(layout::HEAD) => found.job = Some(head::decode(id, &item)?),
                     Some(sk) if sk.starts_with(layout::CHUNK_PREFIX) => {
@@ -179,7 +179,7 @@ impl DynamoStore {
     /// The items of these keys, in no order: at most a hundred keys.
     async fn batch_get(
         &self,
-        id: JobId,
+        subject: &str,
         keys: Vec<Item>,
         consistency: Consistency,
     ) -> Result<Vec<Item>, StoreError> {
@@ -190,10 +190,10 @@ impl DynamoStore {
                 .set_keys(Some(wanted))
                 .consistent_read(consistency == Consistency::Strong)
                 .build()
-                .map_err(|error| layout::corrupt(id, &error.to_string()))?;
+                .map_err(|error| StoreError::Corrupt { subject: subject.into(), why: error.to_string() })?;
             let get = self.client.batch_get_item().request_items(&self.table, keys);
             let get = get.set_return_consumed_capacity(self.metered());
-            let found = self.read_by(|| format!("job {id}"), get.send()).await?;
+            let found = self.read_by(|| subject.to_owned(), get.send()).await?;
             items.extend(found.responses.into_iter().flat_map(HashMap::into_values).flatten());
             let left = found.unprocessed_keys.unwrap_or_default().remove(&self.table);
             wanted = left.map(|keys| keys.keys).unwrap_or_default();
@@ -202,18 +202,37 @@ impl DynamoStore {
             }
             tokio::time::sleep(Duration::from_millis(10 << tried)).await;
         }
-        let (operation, subject) = ("BatchGetItem", format!("job {id}"));
+        let (operation, subject) = ("BatchGetItem", subject.to_owned());
         Err(StoreError::Throttled { operation, subject, source: "keys stayed unprocessed".into() })
     }
 
-    /// Tells the last chunk its size, so that whoever settles it knows. One that is compacted is full.
+    /// Tells the chunk that the total cuts its size, so that whoever settles the last batch knows; and those
+    /// past it, which are there only if somebody reported a batch that the job does not have, that they
+    /// have room for none. One that is compacted is full.
     async fn mark_capacity(&self, id: JobId, total: u64) -> Result<(), StoreError> {
+        if !total.is_multiple_of(CHUNK) {
+            let key = layout::chunk_key(id, total / CHUNK);
+            self.mark(id, key, total % CHUNK, "attribute_not_exists(z)").await?;
+        }
+        let past = self
+            .query(id.to_string(), Consistency::Strong)
+            .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
+            .expression_attribute_values(":first", layout::chunk_sk(chunks::chunks_of(total)))
+            .expression_attribute_values(":last", layout::chunk_sk(layout::LAST_CHUNK))
+            .projection_expression("pk, sk");
+        for key in self.read_by(|| format!("job {id}"), past.send()).await?.items.unwrap_or_default() {
+            self.mark(id, key, 0, "attribute_exists(pk) AND attribute_not_exists(z)").await?;
+        }
+        Ok(())
+    }
+
+    async fn mark(&self, id: JobId, key: Item, size: u64, condition: &str) -> Result<(), StoreError> {
         let update = self
-            .update(layout::chunk_key(id, total / CHUNK))
+            .update(key)
             .update_expression(format!("SET {}, cap = :cap", layout::CHUNK_BIRTH))
-            .condition_expression("attribute_not_exists(z)")
+            .condition_expression(condition)
             .set_expression_attribute_values(Some(layout::chunk_birth(id)))
-            .expression_attribute_values(":cap", layout::number(total % CHUNK));
+            .expression_attribute_values(":cap", layout::number(size));
         self.write_by(|| format!("job {id}"), update.send()).await.map(drop)
     }
 }
@@ -267,7 +286,7 @@ impl StatusStore for DynamoStore {
     async fn propagate(&self, job: &Job) -> Result<(), StoreError> {
         // Also of a job that ended with the very decision that sealed it: what comes late must not be past
         // its total.
-        if let Some(total) = job.total().filter(|total| total % CHUNK != 0) {
+        if let Some(total) = job.total() {
             self.mark_capacity(job.id, total).await?;
         }
         if job.status.is_terminal() { self.retire(job).await } else { Ok(()) }
@@ -355,7 +374,8 @@ impl StatusStore for DynamoStore {
         let update = self
             .update(layout::head_key(due.id))
             .update_expression("SET due = :until")
-            .condition_expression("due = :at")
+            .condition_expression("due = :at AND (attribute_not_exists(ttl_at) OR ttl_at > :now)")
+            .expression_attribute_values(":now", layout::number(self.clock.now().as_second()))
             .expression_attribute_values(":until", layout::millis(until))
             .expression_attribute_values(":at", layout::millis(due.at));
         let moved = self.write_by(|| format!("job {}", due.id), update.send()).await?;

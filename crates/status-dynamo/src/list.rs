@@ -1,7 +1,11 @@
 //! Lists of jobs: an owner's, and those that are due. One damaged item never hides the others.
 
+use std::collections::HashSet;
+
 use aws_sdk_dynamodb::types::AttributeValue;
-use status_core::{Damaged, Due, Job, OwnerId, Page, PageRequest, Status, StoreError, Timestamp};
+use status_core::{
+    Consistency, Damaged, Due, Job, JobId, OwnerId, Page, PageRequest, Status, StoreError, Timestamp,
+};
 
 use crate::{
     DynamoStore, head,
@@ -71,14 +75,31 @@ impl DynamoStore {
             .limit(i32::try_from(page.limit).unwrap_or(i32::MAX))
             .set_exclusive_start_key(start);
         let found = self.read_by(|| "jobs that are due".into(), query.send()).await?;
-        let mut due = Page::new(Vec::new(), found.last_evaluated_key.as_ref().map(layout::due_cursor));
+        let mut due = Page::new(Vec::<Due>::new(), found.last_evaluated_key.as_ref().map(layout::due_cursor));
         for item in found.items() {
             match layout::due_of(item) {
                 Ok(job) => due.rows.push(job),
                 Err(error) => due.damaged.push(damaged(error)?),
             }
         }
+        let gone = self.expired(&due.rows).await?;
+        due.rows.retain(|due| !gone.contains(&due.id));
         Ok(due)
+    }
+
+    /// Those of the jobs that have expired and are not deleted yet. The index does not say.
+    async fn expired(&self, due: &[Due]) -> Result<HashSet<JobId>, StoreError> {
+        let now = self.clock.now().as_second();
+        let mut expired = HashSet::new();
+        for part in due.chunks(100) {
+            let keys = part.iter().map(|due| layout::head_key(due.id)).collect();
+            for item in self.batch_get("jobs that are due", keys, Consistency::Eventual).await? {
+                if attribute::number(&item, layout::TTL).is_some_and(|at: i64| at <= now) {
+                    expired.extend(layout::id_of(&item).ok());
+                }
+            }
+        }
+        Ok(expired)
     }
 }
 

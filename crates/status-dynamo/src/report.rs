@@ -28,8 +28,8 @@ const TRIES: usize = MOST_IN_ONE_WRITE + 4;
 #[derive(Clone)]
 pub(crate) struct Attempt<'a> {
     pub(crate) report: Cow<'a, BatchReport>,
-    /// Whether its errors have been kept and are to be listed if it counts.
-    pub(crate) listed: bool,
+    /// Under which number, from 1, its errors are kept, to be listed if it counts; 0 is none.
+    pub(crate) listed: u8,
 }
 
 /// What was read before errors are kept or a failure is judged: only reports of such need it.
@@ -98,20 +98,30 @@ impl DynamoStore {
         before: Option<&Before>,
         at: Timestamp,
     ) -> Result<Part, StoreError> {
+        let total = before.and_then(|before| before.job.total());
+        let (reports, past): (Vec<_>, Vec<_>) =
+            reports.iter().partition(|report| total.is_none_or(|total| report.batch().get() < total));
         let attempts = match before {
-            Some(before) => self.keep_errors(before, reports).await?,
+            Some(before) => self.keep_errors(before, &reports).await?,
             None => reports.iter().map(|report| plain(report)).collect(),
         };
-        let (chunk, effects, added) = self.write_part(id, number, &attempts, at).await?;
+        let (chunk, mut effects, added) = self.write_part(id, number, &attempts, at).await?;
+        if added == 0 && past.is_empty() {
+            self.check_duplicates(id, before, &mut effects).await?;
+        }
+        effects.extend(past.iter().map(|report| (report.batch(), Effect::OutOfRange)));
         let Some(chunk) = chunk else {
             return Ok(Part { effects, may_decide: false, status: None });
         };
+        if chunk.expires.is_some_and(|at| at <= self.clock.now().as_second()) {
+            return Err(StoreError::NotFound(id));
+        }
         let mut part = Part { effects, may_decide: false, status: chunk.over };
         if added > 0 && chunk.facts.counts.settled() == added {
             match self.check_new_chunk(id, &chunk).await? {
                 NewChunk::OfJob(status) => part.status = Some(status),
                 NewChunk::PastTheTotal => {
-                    part.effects = reports.iter().map(|r| (r.batch(), Effect::OutOfRange)).collect();
+                    part.effects.iter_mut().for_each(|(_, effect)| *effect = Effect::OutOfRange);
                     return Ok(part);
                 }
             }
@@ -120,6 +130,10 @@ impl DynamoStore {
         let fails = reports.iter().any(|report| report.settles_as() == Settled::Failed);
         let failed = before.is_some_and(|before| fails || may_have_failed(&before.job, &chunk));
         part.may_decide = failed || self.may_be_last(id, &chunk).await?;
+        for (batch, _) in part.effects.iter().filter(|(_, effect)| *effect == Effect::Corrected) {
+            // Only the bit says which errors count, but for those that release 0.1 wrote.
+            self.delete(id, layout::errors_key_of_0_1(id, *batch)).await?;
+        }
         self.count_errors(id, &chunk, before, &attempts, &part.effects).await?;
         if chunk.is_full(None) && chunk.capacity.is_none() && !chunk.compacted {
             self.compact(id, &chunk).await;
@@ -219,6 +233,26 @@ impl DynamoStore {
         Ok(NewChunk::OfJob(job.status))
     }
 
+    /// What is news to nobody may be so because the job does not have it, or is gone: the chunk does not
+    /// know either.
+    async fn check_duplicates(
+        &self,
+        id: JobId,
+        before: Option<&Before>,
+        effects: &mut [(BatchIndex, Effect)],
+    ) -> Result<(), StoreError> {
+        let total = match before {
+            Some(before) => before.job.total(),
+            None => {
+                let job = self.head(id, Consistency::Eventual).await?;
+                self.found_or_gone(id, job).await?.ok_or(StoreError::NotFound(id))?.total()
+            }
+        };
+        let past = effects.iter_mut().filter(|(batch, _)| total.is_some_and(|total| batch.get() >= total));
+        past.for_each(|(_, effect)| *effect = Effect::OutOfRange);
+        Ok(())
+    }
+
     /// Drops the set of a full chunk: its size says the same. Polls get cheaper; whether it works
     /// this time does not matter.
     async fn compact(&self, id: JobId, chunk: &Chunk) {
@@ -270,7 +304,7 @@ enum NewChunk {
 }
 
 fn plain<'a>(report: &'a BatchReport) -> Attempt<'a> {
-    Attempt { report: Cow::Borrowed(report), listed: false }
+    Attempt { report: Cow::Borrowed(report), listed: 0 }
 }
 
 /// What an attempt does to its chunk, which is as it was seen last.

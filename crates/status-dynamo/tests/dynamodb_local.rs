@@ -2,15 +2,11 @@
 
 mod common;
 
-use std::{env, sync::Arc};
+use std::env;
 
-use status_core::Clock;
-use status_dynamo::DynamoStore;
-
-async fn local(clock: Arc<dyn Clock>) -> Arc<DynamoStore> {
-    let endpoint =
-        env::var("DYNAMODB_LOCAL_URL").expect("DYNAMODB_LOCAL_URL names a server: run `cargo xtask test`");
-    common::table(&endpoint, clock).await
+/// The address of the server.
+fn local() -> String {
+    env::var("DYNAMODB_LOCAL_URL").expect("DYNAMODB_LOCAL_URL names a server: run `cargo xtask test`")
 }
 
-status_testkit::conformance!(local);
+status_testkit::conformance!(shared: async || common::place(local()).await, common::open);

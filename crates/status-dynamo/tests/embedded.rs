@@ -2,15 +2,5 @@
 
 mod common;
 
-use std::sync::Arc;
-
-use status_core::Clock;
-use status_dynamo::DynamoStore;
-
-/// A store in a new table of an engine of its own.
-async fn embedded(clock: Arc<dyn Clock>) -> Arc<DynamoStore> {
-    let endpoint = common::embedded().await;
-    common::table(&endpoint, clock).await
-}
-
-status_testkit::conformance!(embedded);
+// Each in a new table of an engine of its own; further handles have clients of their own.
+status_testkit::conformance!(shared: async || common::place(common::embedded().await).await, common::open);

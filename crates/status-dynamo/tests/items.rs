@@ -207,7 +207,7 @@ async fn damaged_errors_are_shown_as_damaged_and_block_no_decision() {
         if index == 1 {
             let settled = status_core::Settled::Failed;
             table
-                .set(layout::errors_key(id, batch(0), settled), "rows", AttributeValue::S("no".into()))
+                .set(layout::errors_key(id, batch(0), settled, 1), "rows", AttributeValue::S("no".into()))
                 .await;
         }
         table.tracker.report(id, vec![failed]).await.expect("reported, and decided");

@@ -181,10 +181,11 @@ impl StatusStore for MemoryStore {
 
     async fn due(&self, now: Timestamp, page: &PageRequest) -> Result<Page<Due>, StoreError> {
         let after: Option<JobId> = page.position()?;
-        let mut rows = Vec::new();
+        let (mut rows, today) = (Vec::new(), self.clock.now());
         for shard in &self.shards {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            let due = shard.values().filter_map(|entry| entry.due(now));
+            let kept = shard.values().filter(|entry| entry.job.expires_at() > today);
+            let due = kept.filter_map(|entry| entry.due(now));
             rows.extend(due.filter(|due| after.is_none_or(|after| due.id > after)));
         }
         rows.sort_unstable_by_key(|due| due.id);

@@ -1,15 +1,14 @@
 //! What the memory store promises beyond the contract: it is bounded, and it wakes who waits.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
+use futures::StreamExt;
 use status_core::{
-    BatchIndex, Clock, Error, FileInfo, JobId, ManualClock, NewJob, Policy, Status, StoreError, SystemClock,
+    Clock, Error, FileInfo, JobId, ManualClock, NewJob, Policy, Status, StoreError, SystemClock,
 };
 use status_memory::MemoryStore;
 use status_testkit::Kit;
+use tokio::time::Instant;
 
 /// A kit over a store with room for so many jobs.
 fn kit(capacity: usize) -> Kit {
@@ -51,7 +50,7 @@ async fn what_is_over_for_the_retention_leaves_its_room_to_others() {
     kit.state(live).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_change_wakes_who_waits_for_it() {
     let kit = kit(3);
     let id = kit.processing(2).await;
@@ -59,29 +58,39 @@ async fn a_change_wakes_who_waits_for_it() {
     let (long, short) = (Duration::from_secs(30), Duration::from_millis(50));
     let begun = Instant::now();
     kit.store.changed(id, version, short).await;
-    assert!(begun.elapsed() >= short, "nothing has changed");
+    assert_eq!(begun.elapsed(), short, "nothing has changed");
     let begun = Instant::now();
     kit.store.changed(id, version - 1, long).await;
-    assert!(begun.elapsed() < long / 2, "it has changed before");
-    let begun = Instant::now();
-    let waiting = kit.store.changed(id, version, long);
-    let working = async {
-        tokio::time::sleep(short).await;
-        kit.complete(id, [0]).await;
-    };
-    tokio::join!(waiting, working);
-    assert!((short..long / 2).contains(&begun.elapsed()), "woken by the change, {:?}", begun.elapsed());
+    assert_eq!(begun.elapsed(), Duration::ZERO, "it has changed before");
+    for change in 0..3 {
+        let version = kit.state(id).await.version();
+        let begun = Instant::now();
+        let waiting = kit.store.changed(id, version, long);
+        let working = async {
+            tokio::time::sleep(short).await;
+            match change {
+                0 => kit.complete(id, [0]).await,
+                1 => drop(kit.jobs.cancel(id, None).await.expect("requested")),
+                _ => kit.complete(id, [1]).await,
+            }
+        };
+        tokio::join!(waiting, working);
+        assert_eq!(begun.elapsed(), short, "woken by the change, not by the clock");
+    }
 }
 
-#[tokio::test]
-async fn a_start_is_noted_only_of_a_job_that_tracks_them_and_runs() {
-    let kit = kit(2);
-    let mut tracking = Policy::default();
-    tracking.track_starts = true;
-    let first = BatchIndex::new(0).expect("a small index");
-    for id in [kit.processing(2).await, kit.create(tracking).await] {
-        kit.store.begin(id, &[first], kit.clock.now()).await.expect("begun").expect("there");
-        let state = kit.state(id).await;
-        assert!(state.facts.running.is_empty(), "{:?}", state.job);
+#[tokio::test(start_paused = true)]
+async fn a_watcher_sees_a_change_when_it_comes() {
+    let kit = kit(3);
+    let id = kit.processing(3).await;
+    let mut watched = Box::pin(kit.jobs.watch(id).await.expect("watched"));
+    watched.next().await.expect("the newest");
+    for index in 0..3 {
+        // Longer than a feed waits between two reads, so that only what comes next is waited for.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let begun = Instant::now();
+        kit.complete(id, [index]).await;
+        watched.next().await.expect("a snapshot");
+        assert!(begun.elapsed() <= Duration::from_millis(100), "{:?}", begun.elapsed());
     }
 }

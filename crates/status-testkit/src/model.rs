@@ -1,5 +1,5 @@
-//! Random histories against a model: one record, a map of batches, and the pure machine. The model never merges, never
-//! retries and never races, so whatever a store does, it has to come out the same.
+//! Random histories against a model: one record, a map of batches, and the pure machine. The model never
+//! merges, never retries and never races, so whatever a store does, it has to come out the same.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -8,11 +8,11 @@ use proptest::{
     test_runner::{Config, TestCaseError, TestRunner},
 };
 use status_core::{
-    Actor, BatchOutcome, BatchReport, Clock, Command, Counts, Decision, Facts, Failure, Job, JobId, Policy,
-    Settled, Stage, StatusStore, Tolerance, Verdict, machine,
+    Actor, BatchOutcome, BatchReport, BatchState, Clock, Command, Counts, Decision, Facts, ItemError, Job,
+    JobId, Outcome, Policy, Settled, Status, StatusStore, Timestamp, Tolerance, Totals, Verdict, machine,
 };
 
-use crate::kit::{Kit, batch, done, failed, run, splitter, totals};
+use crate::kit::{Kit, batch, done, failed, gave_up, run, splitter, totals};
 
 /// Batches of the model's jobs: on both sides of the edges that stores may have.
 const BATCHES: [u64; 6] = [0, 1, 255, 256, 257, 511];
@@ -24,12 +24,14 @@ pub enum Step {
     FinishUpload,
     /// The splitter starts, with the total or without.
     Start(Option<u64>),
+    /// The splitter seals the job with this total; before its swap a worker's report arrives.
+    SealDuring(u64, BatchReport),
     /// Workers report batches together.
     Report(Vec<BatchReport>),
     /// A worker reports and dies before it can decide.
     ReportAndDie(BatchReport),
-    /// A worker asks for a batch.
-    Begin(u64),
+    /// A worker asks for batches.
+    Begin(Vec<u64>),
     /// The owner cancels.
     Cancel,
     /// Somebody gives up.
@@ -61,23 +63,30 @@ pub fn check<S: StatusStore>(histories: u32, steps: usize, open: impl AsyncFn(Ar
 fn step() -> impl Strategy<Value = Step> {
     let index = || prop::sample::select(&BATCHES[..]);
     let report = || {
-        (index(), 0..4_u8).prop_map(|(index, kind)| match kind {
+        (index(), 0..5_u64).prop_map(|(index, kind)| match kind {
             0 => failed(index),
-            1 => BatchReport::completed(batch(index), 8, 2).took(Duration::from_secs(2)),
+            // Items that failed, each time for another reason.
+            1 | 2 => BatchReport::completed(batch(index), 10 - kind, kind)
+                .took(Duration::from_secs(2))
+                .with_errors((0..kind).map(|item| {
+                    ItemError::new(batch(index), Some(index * 10 + item), "bad", &format!("Attempt {kind}."))
+                })),
             _ => done(index),
         })
     };
     let total = || prop::sample::select(&[0_u64, 2, 256, 258, 512][..]);
+    let waits = [1_u64, 31, 150, 50_000];
     prop_oneof![
         1 => Just(Step::FinishUpload),
         2 => prop::option::of(total()).prop_map(Step::Start),
+        1 => (total(), report()).prop_map(|(total, report)| Step::SealDuring(total, report)),
         8 => prop::collection::vec(report(), 1..5).prop_map(Step::Report),
         2 => report().prop_map(Step::ReportAndDie),
-        2 => index().prop_map(Step::Begin),
+        2 => prop::collection::vec(index(), 1..4).prop_map(Step::Begin),
         1 => Just(Step::Cancel),
         1 => Just(Step::Fail),
         1 => Just(Step::Sweep),
-        2 => prop::sample::select(&[1_u64, 31, 150, 50_000][..]).prop_map(|s| Step::Wait(Duration::from_secs(s))),
+        2 => prop::sample::select(waits.to_vec()).prop_map(|s| Step::Wait(Duration::from_secs(s))),
     ]
 }
 
@@ -92,75 +101,151 @@ async fn replay<S: StatusStore>(
     policy.tolerance = tolerance;
     policy.track_starts = track_starts;
     let id = kit.create(policy).await;
-    let job = kit.state(id).await.job;
-    let mut model = Model { due: job.due_at(), job, batches: BTreeMap::new(), last: None };
+    let mut model = Model::new(kit.state(id).await.job);
     for (number, step) in history.iter().enumerate() {
         take(&kit, id, step).await;
         model.take(step, kit.clock.now());
         let snapshot = kit.tracker.snapshot(id).await.map_err(|error| format!("step {number}: {error}"))?;
         let state = kit.state(id).await;
-        let told: Vec<Decision> = state.job.history.iter().map(|h| h.to).collect();
-        let seen =
-            (snapshot.status, snapshot.outcome, state.facts.counts, snapshot.version, told, state.job.frozen);
-        let expected = model.seen();
-        if seen != expected {
-            return Err(format!(
-                "after step {number}, {step:?}:\n  the store says {seen:?}\n  the machine   {expected:?}"
-            ));
-        }
+        let seen = Seen {
+            status: snapshot.status,
+            outcome: snapshot.outcome,
+            counts: state.facts.counts,
+            version: snapshot.version,
+            told: state.job.history.iter().map(|h| h.to).collect(),
+            frozen: state.job.frozen,
+            running: state.facts.running.len(),
+        };
+        differs(&format!("after step {number}, {step:?}"), &seen, &model.seen())?;
     }
-    Ok(())
+    differs("at the end, as listed", &listed(&kit, id).await, &model.listed(kit.clock.now()))
+}
+
+fn differs<T: PartialEq + std::fmt::Debug>(when: &str, seen: &T, expected: &T) -> Result<(), String> {
+    if seen == expected {
+        return Ok(());
+    }
+    Err(format!("{when}:\n  the store says {seen:?}\n  the machine   {expected:?}"))
 }
 
 async fn take(kit: &Kit, id: JobId, step: &Step) {
     match step {
         Step::FinishUpload => drop(kit.jobs.finish_upload(id).await),
         Step::Start(total) => drop(kit.tracker.start(id, total.map(totals), &splitter()).await),
+        Step::SealDuring(total, report) => seal_during(kit, id, totals(*total), report).await,
         Step::Report(reports) => drop(kit.tracker.report(id, reports.clone()).await),
         Step::ReportAndDie(report) => {
             drop(kit.store.report(id, std::slice::from_ref(report), kit.clock.now()).await);
         }
-        Step::Begin(index) => drop(kit.tracker.begin(id, batch(*index)).await),
+        Step::Begin(batches) => {
+            let batches: Vec<_> = batches.iter().map(|index| batch(*index)).collect();
+            drop(kit.tracker.begin_all(id, &batches).await);
+        }
         Step::Cancel => drop(kit.jobs.cancel(id, None).await),
-        Step::Fail => drop(kit.tracker.fail(id, failure(), &splitter()).await),
+        Step::Fail => drop(kit.tracker.fail(id, gave_up(), &splitter()).await),
         Step::Sweep => drop(kit.tracker.sweep().await),
         Step::Wait(time) => kit.clock.advance(*time),
     }
 }
 
-fn failure() -> Failure {
-    Failure::new(Stage::Process, "given-up", "Given up.", false)
+/// What the tracker's `seal` does, with a report between its read and its swap.
+async fn seal_during(kit: &Kit, id: JobId, totals: Totals, report: &BatchReport) {
+    let state = kit.state(id).await;
+    let command = Command::Start(Some(totals));
+    let decided = machine::decide(&state.job, &state.facts, &command, &splitter(), kit.clock.now());
+    drop(kit.store.report(id, std::slice::from_ref(report), kit.clock.now()).await);
+    if let Ok(Verdict::Next(next)) = decided {
+        kit.store.decide(&next).await.expect("nobody else has decided");
+        kit.store.propagate(&next).await.expect("propagated");
+    }
+}
+
+/// What a store lists: batches by how they stand, errors, whether the job is due.
+type Listed = (BTreeMap<u64, BatchState>, Vec<ItemError>, bool);
+
+async fn listed(kit: &Kit, id: JobId) -> Listed {
+    let mut batches = BTreeMap::new();
+    for which in [BatchState::Completed, BatchState::Failed] {
+        let listed = kit.store.batches(id, which, 0, 1_000).await.expect("listed");
+        batches.extend(listed.into_iter().map(|batch| (batch.get(), which)));
+    }
+    for index in BATCHES {
+        let unsettled = kit.store.batches(id, BatchState::Unsettled, index, 1).await.expect("listed");
+        if unsettled == [batch(index)] {
+            batches.insert(index, BatchState::Unsettled);
+        }
+    }
+    (batches, kit.errors(id).await, kit.due().await.contains(&id))
 }
 
 /// The job as the rules say it is.
 struct Model {
     job: Job,
-    batches: BTreeMap<u64, BatchOutcome>,
-    last: Option<status_core::Timestamp>,
-    /// From when a sweeper looks.
-    due: status_core::Timestamp,
+    /// The report that counted, of each batch.
+    batches: BTreeMap<u64, BatchReport>,
+    /// Batches that were begun and are not settled.
+    running: BTreeMap<u64, Timestamp>,
+    last: Option<Timestamp>,
+    /// From when a sweeper looks; `None` once the end is propagated, which the tracker does at once.
+    due: Option<Timestamp>,
 }
 
-type Seen = (status_core::Status, Option<status_core::Outcome>, Counts, u64, Vec<Decision>, Option<Counts>);
+#[derive(PartialEq, Debug)]
+struct Seen {
+    status: Status,
+    outcome: Option<Outcome>,
+    counts: Counts,
+    version: u64,
+    told: Vec<Decision>,
+    frozen: Option<Counts>,
+    running: usize,
+}
 
 impl Model {
-    fn seen(&self) -> Seen {
-        let counts = self.facts().counts;
-        let told = self.job.history.iter().map(|h| h.to).collect();
-        (
-            self.job.status,
-            self.job.outcome,
-            counts,
-            self.job.revision + counts.version(),
-            told,
-            self.job.frozen,
-        )
+    fn new(job: Job) -> Self {
+        let due = Some(job.due_at());
+        Self { job, batches: BTreeMap::new(), running: BTreeMap::new(), last: None, due }
     }
 
-    fn take(&mut self, step: &Step, now: status_core::Timestamp) {
+    fn seen(&self) -> Seen {
+        let facts = self.facts();
+        Seen {
+            status: self.job.status,
+            outcome: self.job.outcome,
+            counts: facts.counts,
+            version: self.job.revision + facts.version(),
+            told: self.job.history.iter().map(|h| h.to).collect(),
+            frozen: self.job.frozen,
+            running: self.running.len(),
+        }
+    }
+
+    fn listed(&self, now: Timestamp) -> Listed {
+        let highest = self.batches.last_key_value().map_or(0, |(index, _)| index + 1);
+        let total = self.job.total().unwrap_or(highest);
+        let all = self.batches.keys().copied().chain(BATCHES).filter(|index| *index < total);
+        let stands = |index: &u64| match self.batches.get(index).map(BatchReport::settles_as) {
+            None => BatchState::Unsettled,
+            Some(Settled::Completed) => BatchState::Completed,
+            Some(Settled::Failed) => BatchState::Failed,
+        };
+        let errors = self.batches.values().flat_map(|report| report.errors().iter().cloned());
+        let due = self.due.is_some_and(|due| due <= now);
+        (all.map(|index| (index, stands(&index))).collect(), errors.collect(), due)
+    }
+
+    fn take(&mut self, step: &Step, now: Timestamp) {
         match step {
             Step::FinishUpload => self.command(&Command::FinishUpload, now),
             Step::Start(total) => self.command(&Command::Start(total.map(totals)), now),
+            Step::SealDuring(total, report) => {
+                let command = Command::Start(Some(totals(*total)));
+                let decided = machine::decide(&self.job, &self.facts(), &command, &splitter(), now);
+                self.report(std::slice::from_ref(report), now);
+                if let Ok(Verdict::Next(next)) = decided {
+                    self.swap(*next);
+                }
+            }
             Step::Report(reports) => {
                 let mut reports = reports.clone();
                 reports.sort_by_key(|r| (r.batch(), r.settles_as()));
@@ -168,20 +253,28 @@ impl Model {
                 self.report(&reports, now);
             }
             Step::ReportAndDie(report) => self.report(std::slice::from_ref(report), now),
-            Step::Begin(_) => {
+            Step::Begin(batches) => {
+                if self.job.notes_starts() {
+                    let open = batches.iter().filter(|index| {
+                        let settled = self.batches.get(index).map(BatchReport::settles_as);
+                        settled != Some(Settled::Completed) && self.job.total().is_none_or(|t| **index < t)
+                    });
+                    let open: Vec<_> = open.map(|index| (*index, now)).collect();
+                    self.running.extend(open);
+                }
                 if !self.job.status.is_terminal() {
                     self.command(&Command::Start(None), now);
                 }
                 self.command(&Command::ConfirmCancel, now);
             }
             Step::Cancel => self.command(&Command::Cancel(None), now),
-            Step::Fail => self.command(&Command::Fail(failure()), now),
+            Step::Fail => self.command(&Command::Fail(gave_up()), now),
             Step::Sweep => {
-                if self.due <= now && !self.job.status.is_terminal() {
+                if self.due.is_some_and(|due| due <= now) {
                     let before = self.job.revision;
                     self.command(&Command::Expire, now);
                     if self.job.revision == before {
-                        self.due = self.job.next_look(now);
+                        self.due = Some(self.job.next_look(now));
                     }
                 }
             }
@@ -190,7 +283,7 @@ impl Model {
         self.command(&Command::Reconcile, now);
     }
 
-    fn command(&mut self, command: &Command, now: status_core::Timestamp) {
+    fn command(&mut self, command: &Command, now: Timestamp) {
         match machine::decide(&self.job, &self.facts(), command, &Actor::WORKER, now) {
             Ok(Verdict::Next(next)) => self.swap(*next),
             Ok(Verdict::Reconciled(next)) => {
@@ -202,23 +295,24 @@ impl Model {
     }
 
     fn swap(&mut self, next: Job) {
-        self.due = next.due_at();
+        self.due = Some(next.due_at()).filter(|_| !next.status.is_terminal());
         self.job = next;
     }
 
-    fn report(&mut self, reports: &[BatchReport], now: status_core::Timestamp) {
+    fn report(&mut self, reports: &[BatchReport], now: Timestamp) {
         for report in reports {
             let number = report.batch().get();
             if self.job.total().is_some_and(|total| number >= total) {
                 continue;
             }
-            let before = self.batches.get(&number);
+            let before = self.batches.get(&number).map(BatchReport::settles_as);
             let is_news = match (before, report.settles_as()) {
-                (None, _) | (Some(BatchOutcome::Failed { .. }), Settled::Completed) => true,
+                (None, _) | (Some(Settled::Failed), Settled::Completed) => true,
                 (Some(_), _) => false,
             };
             if is_news {
-                self.batches.insert(number, report.outcome());
+                self.running.remove(&number);
+                self.batches.insert(number, report.clone());
                 self.last = Some(now);
             }
         }
@@ -227,19 +321,20 @@ impl Model {
     fn facts(&self) -> Facts {
         let mut facts = Facts::default();
         facts.last_at = self.last;
-        for (index, outcome) in &self.batches {
-            facts.highest = Some(batch(*index));
-            match outcome {
-                BatchOutcome::Completed { processed, failed } => {
-                    facts.counts.completed += 1;
-                    facts.counts.items_processed += processed;
-                    facts.counts.items_failed += failed;
-                }
-                BatchOutcome::Failed { items } => {
-                    facts.counts.failed += 1;
-                    facts.counts.items_failed += items;
-                }
+        let total = self.job.total().unwrap_or(u64::MAX);
+        for (index, report) in &self.batches {
+            facts.highest = Some(report.batch());
+            let counts = if *index < total { &mut facts.counts } else { &mut facts.stray };
+            match report.settles_as() {
+                Settled::Completed => counts.completed += 1,
+                Settled::Failed => counts.failed += 1,
             }
+            let failed = match report.outcome() {
+                BatchOutcome::Completed { failed, .. } => failed,
+                BatchOutcome::Failed { items } => items,
+            };
+            facts.counts.items_processed += report.items() - failed;
+            facts.counts.items_failed += failed;
         }
         facts
     }

@@ -55,7 +55,8 @@ pub struct Splitter {
 pub enum Split {
     /// All batches are sent and the job is sealed.
     Sealed(Totals),
-    /// It was sealed before, or is over: nothing was sent.
+    /// It was sealed before (which is completed, should its splitter have died meanwhile), or is over:
+    /// nothing was sent.
     NothingToDo,
     /// The job ended while the file was being cut.
     Stopped,
@@ -93,7 +94,7 @@ impl Splitter {
     }
 
     /// Reads `file` and sends its rows in batches, in one pass; starts the job before and seals it after. For queues that
-    /// keep what they were sent: a job that is sealed has nothing to do.
+    /// keep what they were sent: a job that is sealed has no batch to send.
     ///
     /// # Errors
     /// [`SplitError`] if it may work another time; a file that never will fails the job instead.
@@ -103,8 +104,15 @@ impl Splitter {
         file_name: &str,
         file: impl Read + Send + 'static,
     ) -> Result<Split, SplitError> {
-        if !self.is_wanted(job, |job| job.totals.is_none()).await? {
-            return Ok(Split::NothingToDo);
+        match self.open_job(job).await? {
+            None => return Ok(Split::NothingToDo),
+            Some(Job { totals: Some(totals), .. }) => {
+                // Sealing takes several steps. The splitter that took the first may have died before
+                // the last, and without them nobody notices that the last batch has settled.
+                stopped(self.tracker.seal(job, totals, &self.actor).await)?;
+                return Ok(Split::NothingToDo);
+            }
+            Some(_) => {}
         }
         if stopped(self.tracker.start(job, None, &self.actor).await)?.is_none() {
             return Ok(Split::Stopped);
@@ -130,7 +138,7 @@ impl Splitter {
         file_name: &str,
         open: impl Fn() -> std::io::Result<R>,
     ) -> Result<Split, SplitError> {
-        if !self.is_wanted(job, |_| true).await? {
+        if self.open_job(job).await?.is_none() {
             return Ok(Split::NothingToDo);
         }
         if stopped(self.tracker.start(job, None, &self.actor).await)?.is_none() {
@@ -161,12 +169,12 @@ impl Splitter {
         }
     }
 
-    /// Whether the job is there, is not over, and is as `wanted`. The tracker says that there is no such job
-    /// only after a strongly consistent read, so the event of a new job is never dropped.
-    async fn is_wanted(&self, job: JobId, wanted: impl Fn(&Job) -> bool) -> Result<bool, SplitError> {
-        match self.tracker.job(job).await {
-            Ok(job) => Ok(!job.status.is_terminal() && wanted(&job)),
-            Err(Error::NotFound(_)) => Ok(false),
+    /// The job, if it is not over. The tracker says that there is no such job only after a strongly
+    /// consistent read, so the event of a new job is never dropped.
+    async fn open_job(&self, id: JobId) -> Result<Option<Job>, SplitError> {
+        match self.tracker.job(id).await {
+            Ok(job) => Ok(Some(job).filter(|job| !job.status.is_terminal())),
+            Err(Error::NotFound(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -211,7 +219,7 @@ impl Splitter {
                 Event::Batches(batches) => self.queue.send(batches).await?,
             }
             if looked.elapsed() >= LOOK_EVERY {
-                if !self.is_wanted(job, |job| job.cancel_requested.is_none()).await? {
+                if self.open_job(job).await?.is_none_or(|job| job.cancel_requested.is_some()) {
                     return Ok(Sent::Stopped);
                 }
                 looked = Instant::now();

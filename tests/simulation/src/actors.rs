@@ -16,7 +16,8 @@ use crate::{scenario::Scenario, world::Process};
 /// Somebody who acts. What an actor remembers outlives its process.
 #[async_trait]
 pub trait Actor: Debug + Send + Sync {
-    /// Acts until there is nothing left to do, in one process. Is called again in another one if that dies.
+    /// Acts until there is nothing left to do, in one process. Is called again in another one if
+    /// that dies.
     async fn live(&self, process: &Process);
 }
 

@@ -1,4 +1,5 @@
-//! The look back, when all is quiet: is everything decided, and is what is stored what was reported?
+//! The look back, when all is quiet: is everything decided, and is what is stored what was
+//! reported?
 
 mod books;
 mod errors;
@@ -25,7 +26,7 @@ const LONGEST_OF_ALL: Duration = Duration::from_secs(500 * 24 * 3_600);
 /// Judges a run that has come to its end.
 pub async fn audit(auditor: &Process) {
     if let Err(error) = look_back(auditor).await {
-        auditor.world.verdict.violated(Invariant::WorksWhenQuiet, format!("{error:?}"));
+        auditor.world.verdict.violated(Invariant::WorksWhenQuiet, &format!("{error:?}"));
     }
 }
 
@@ -76,8 +77,8 @@ async fn check_decided(auditor: &Process, id: JobId) -> Result<(), Error> {
     Ok(())
 }
 
-/// Every raw item has an expiry: those of a job that has ended by its rules, others by the longest that any
-/// job can have.
+/// Every raw item has an expiry: those of a job that has ended by its rules, others by the longest
+/// that any job can have.
 fn check_expiry(auditor: &Process, jobs: &[(JobId, Book)]) {
     let world = &auditor.world;
     let now = world.time.now();

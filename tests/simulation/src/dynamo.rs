@@ -1,5 +1,5 @@
-//! DynamoDB's layout: the real store and the real SDK, whose HTTP client ends in the engine instead of a
-//! socket.
+//! DynamoDB's layout: the real store and the real SDK, whose HTTP client ends in the engine instead
+//! of a socket.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -16,7 +16,7 @@ use aws_smithy_runtime_api::client::{
     result::ConnectorError,
 };
 use aws_smithy_types::body::SdkBody;
-use serde_json::Value;
+use serde_json::{Value, json};
 use status_core::Clock;
 use status_dynamo::DynamoStore;
 
@@ -44,8 +44,9 @@ pub fn store(
     clock: Arc<dyn Clock>,
     attempts: u32,
 ) -> DynamoStore {
-    // The SDK's jitter comes from this thread's generator, which each run seeds. Its budget of retries is
-    // shared by all clients of a process of ours, so that each client gets one of its own.
+    // The SDK's jitter comes from this thread's generator, which each run seeds. Its budget of
+    // retries is shared by all clients of a process of ours, so that each client gets one of its
+    // own.
     let budget = RetryPartition::custom("simulated").token_bucket(TokenBucket::unlimited()).build();
     let config = Config::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -93,9 +94,12 @@ impl HttpConnector for EngineClient {
         };
         let (wire, call) = (self.wire.clone(), EngineCall { engine: self.engine.clone(), request });
         HttpConnectorFuture::new(async move {
-            match wire.carry(call).await {
+            match wire.carry(call.clone()).await {
                 Carried::Answer(Answer { status, body }) => response(status, body),
-                Carried::Throttled => response(400, THROTTLED.to_owned()),
+                Carried::Throttled => match call.partly(&wire.faults) {
+                    Some(body) => response(200, body),
+                    None => response(400, THROTTLED.to_owned()),
+                },
                 Carried::Lost => Err(ConnectorError::io("the connection broke".into())),
             }
         })
@@ -118,6 +122,28 @@ fn response(status: u16, body: String) -> Result<HttpResponse, ConnectorError> {
 struct EngineCall {
     engine: Engine,
     request: Request,
+}
+
+impl EngineCall {
+    /// The other way in which DynamoDB throttles a `BatchGetItem`: it leaves keys unprocessed, some or all.
+    fn partly(&self, faults: &Faults) -> Option<String> {
+        if &*self.request.operation != "BatchGetItem" || faults.coin() {
+            return None;
+        }
+        let mut asked: Value = serde_json::from_str(&self.request.body).ok()?;
+        let keys = format!("/RequestItems/{TABLE}/Keys");
+        let mut left = asked.clone();
+        let answered = asked.pointer_mut(&keys)?.as_array_mut()?;
+        let unprocessed = answered.split_off(answered.len() / 2);
+        *left.pointer_mut(&keys)? = Value::Array(unprocessed);
+        let mut answer = json!({"Responses": {TABLE: []}});
+        if asked.pointer(&keys)?.as_array().is_some_and(|keys| !keys.is_empty()) {
+            let part = Request { body: asked.to_string().into(), ..self.request.clone() };
+            answer = serde_json::from_str(&self.engine.answer(&part).body).ok()?;
+        }
+        answer["UnprocessedKeys"] = left.get("RequestItems")?.clone();
+        Some(answer.to_string())
+    }
 }
 
 impl Call for EngineCall {
@@ -186,8 +212,8 @@ impl Call for EngineCall {
     }
 }
 
-/// A read of several items of which each is seen as at one of two moments. One that was not there yet at the
-/// first may be missed. Parts of a longer answer are left as they are at the second.
+/// A read of several items of which each is seen as at one of two moments. One that was not there
+/// yet at the first may be missed. Parts of a longer answer are left as they are at the second.
 fn torn(first: &str, second: &str, faults: &Faults) -> Option<String> {
     let first: Value = serde_json::from_str(first).ok()?;
     let mut second: Value = serde_json::from_str(second).ok()?;

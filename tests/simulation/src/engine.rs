@@ -1,8 +1,9 @@
 //! The embedded DynamoDB engine, and its replicas for reads that see an earlier state.
 //!
-//! The engine answers every read from its newest state. DynamoDB does not: an eventually consistent read may
-//! see what was true a moment ago. So every write is remembered, and replayed later into replicas. Each
-//! replica lags by its own amount, so that two reads in a row may go back in time, as on DynamoDB.
+//! The engine answers every read from its newest state. DynamoDB does not: an eventually consistent
+//! read may see what was true a moment ago. So every write is remembered, and replayed later into
+//! replicas. Each replica lags by its own amount, so that two reads in a row may go back in time,
+//! as on DynamoDB.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -80,8 +81,8 @@ impl Engine {
         answer
     }
 
-    /// Answers a read from a state that is at most `lag` old. `which` names the replica, and `back` the
-    /// number of writes it should not have seen yet; it may have seen some of them before.
+    /// Answers a read from a state that is at most `lag` old. `which` names the replica, and `back`
+    /// the number of writes it should not have seen yet; it may have seen some of them before.
     pub fn answer_late(&self, request: &Request, which: usize, back: usize, lag: Duration) -> Option<Answer> {
         let mut past = self.past();
         let Past { writes, replicas } = &mut *past;

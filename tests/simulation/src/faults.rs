@@ -184,7 +184,8 @@ impl Faults {
         if self.stopped.load(Ordering::Relaxed) {
             return None;
         }
-        // The first requests of a kind meet more than the many after them: what is rare is tested too.
+        // The first requests of a kind meet more than the many after them: what is rare is tested
+        // too.
         let per_mille = self.weather.per_mille + 4 * self.weather.per_mille / nth;
         if !self.random.per_mille(per_mille) {
             return None;
@@ -209,7 +210,8 @@ impl Faults {
         self.up_to(self.weather.longest_delay)
     }
 
-    /// Which replica answers a read late, how many writes it has not seen yet, and how old its state may be.
+    /// Which replica answers a read late, how many writes it has not seen yet, and how old its
+    /// state may be.
     pub fn staleness(&self) -> (usize, usize, Duration) {
         let back = self.random.weighted(&[(4, 1), (3, 3), (2, 10), (1, 1_000)]);
         (self.random.below(2), self.random.below(back) + 1, self.weather.longest_lag)

@@ -28,6 +28,8 @@ pub enum Invariant {
     NothingUndecided,
     /// Watchers and pollers.
     NeverBack,
+    /// Tokens.
+    TokensTellApart,
     /// Strongly consistent reads.
     ReadsSeeWrites,
     /// Absence.
@@ -64,6 +66,7 @@ impl Invariant {
             Self::HistoryExplains => "the history is bounded, in order, and explains the status",
             Self::NothingUndecided => "nothing stays undecided once it is quiet",
             Self::NeverBack => "nobody who watches a job is shown an older state",
+            Self::TokensTellApart => "two states that people can tell apart have different tokens",
             Self::ReadsSeeWrites => "a strongly consistent read sees what was acknowledged before it",
             Self::NoFalseNotFound => "a job that was created is not said to be missing",
             Self::OneJobForAKey => "one idempotency key makes one job, that of one request",
@@ -119,13 +122,13 @@ impl Verdict {
     /// Reports a violation unless `holds`.
     pub fn check(&self, holds: bool, invariant: Invariant, what: impl FnOnce() -> String) {
         if !holds {
-            self.violated(invariant, what());
+            self.violated(invariant, &what());
         }
     }
 
     /// Reports a violation.
-    pub fn violated(&self, invariant: Invariant, what: String) {
-        let what = self.history.named(&what);
+    pub fn violated(&self, invariant: Invariant, what: &str) {
+        let what = self.history.named(what);
         let step = self.history.note("check", || format!("VIOLATED: {invariant}: {what}"));
         let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert(Violation { step, invariant, what });

@@ -1,5 +1,5 @@
-//! What is known of each job from outside: what was acknowledged, what was reported, what people were shown.
-//! What can be judged at once is judged here; the rest is judged at the end.
+//! What is known of each job from outside: what was acknowledged, what was reported, what people
+//! were shown. What can be judged at once is judged here; the rest is judged at the end.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,6 +31,8 @@ pub struct Ledger {
     skew: Duration,
     books: Mutex<BTreeMap<JobId, Book>>,
     keys: Mutex<BTreeMap<(String, String), JobId>>,
+    /// How often workers were told what.
+    effects: Mutex<BTreeMap<&'static str, u64>>,
     /// The plans whose owners have got what they came for.
     served: Mutex<BTreeSet<usize>>,
 }
@@ -40,8 +42,8 @@ pub struct Ledger {
 pub struct Book {
     /// The plan it was created by, once its creation was acknowledged.
     pub plan: Option<usize>,
-    /// Whether somebody began to erase it. A request that comes late may make it again, so that what is
-    /// known of it does not hold from then on.
+    /// Whether somebody began to erase it. A request that comes late may make it again, so that
+    /// what is known of it does not hold from then on.
     pub erasing: bool,
     /// The least status that was acknowledged.
     pub at_least: Option<Status>,
@@ -56,6 +58,8 @@ pub struct Book {
     /// The longest history that was seen.
     pub history: Vec<HistoryEntry>,
     end: Option<Status>,
+    /// What was shown with each token.
+    tokens: BTreeMap<String, String>,
 }
 
 /// One worker's report of one batch.
@@ -98,8 +102,8 @@ impl Ledger {
         plans: Vec<Plan>,
         skew: Duration,
     ) -> Self {
-        let (books, keys, served) = Default::default();
-        Self { time, history, verdict, plans, skew: 2 * skew, books, keys, served }
+        let (books, keys, effects, served) = Default::default();
+        Self { time, history, verdict, plans, skew: 2 * skew, books, keys, effects, served }
     }
 
     /// The owner of this plan's job has got what they came for.
@@ -177,9 +181,22 @@ impl Ledger {
             Invariant::HistoryExplains,
             "the status has another's outcome",
         );
+        self.check_token(snapshot);
         if snapshot.status.is_terminal() {
             self.ended(id, snapshot.status);
         }
+    }
+
+    /// Who has seen the state that a token stands for has seen this.
+    fn check_token(&self, snapshot: &Snapshot) {
+        let seen = visible(snapshot);
+        let token = snapshot.token().to_string();
+        let (first, erasing) = self.of(snapshot.id, |book| {
+            (book.tokens.entry(token).or_insert_with(|| seen.clone()).clone(), book.erasing)
+        });
+        self.verdict.check(first == seen || erasing, Invariant::TokensTellApart, || {
+            format!("{}\n    {first}\n    {seen}", snapshot.words())
+        });
     }
 
     /// Somebody was shown this record.
@@ -246,6 +263,7 @@ impl Ledger {
     /// acknowledged when it was sent.
     pub fn told(&self, id: JobId, report: &BatchReport, effect: Effect, was_sealed: bool) {
         let batch = report.batch();
+        self.count(effect);
         let mut books = self.books();
         let book = books.entry(id).or_default();
         let total = book.plan.map_or(u64::MAX, |number| self.plans[number].total);
@@ -256,12 +274,11 @@ impl Ledger {
         {
             attempt.told = Some(effect);
         }
-        let is_erased = book.erasing;
         if effect.is_change() {
             book.heard.push(self.time.now());
         }
         drop(books);
-        if is_erased {
+        if self.is_gone(id) {
             return;
         }
         self.verdict.check(!effect.is_change() || before == 0, Invariant::CountedOnce, || {
@@ -276,6 +293,26 @@ impl Ledger {
             Invariant::OnlyItsOwnBatches,
             || format!("batch {batch} counted for {id}, which has {total} and was sealed before"),
         );
+    }
+
+    fn count(&self, effect: Effect) {
+        let name = match effect {
+            Effect::Counted => "counted",
+            Effect::Corrected => "corrected",
+            Effect::Duplicate => "duplicate",
+            Effect::OutOfRange => "out of range",
+        };
+        *self.effects.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default() += 1;
+    }
+
+    /// How often workers were told what.
+    pub fn effects(&self) -> BTreeMap<&'static str, u64> {
+        self.effects.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How the jobs ended whose end somebody was told of.
+    pub fn ends(&self) -> Vec<Status> {
+        self.books().values().filter_map(|book| book.end).collect()
     }
 
     /// Whether a worker can have completed this batch.
@@ -350,9 +387,10 @@ impl Ledger {
         self.verdict.check(damaged.is_empty(), Invariant::NothingUnreadable, || format!("{damaged:?}"));
     }
 
-    /// Judges an error that somebody got about a job. What faults explain is no violation while they last.
+    /// Judges an error that somebody got about a job. What faults explain is no violation while
+    /// they last.
     pub fn check_error(&self, error: &Error, id: Option<JobId>, is_calm: bool) {
-        let violated = |invariant| self.verdict.violated(invariant, format!("{error:?}"));
+        let violated = |invariant| self.verdict.violated(invariant, &format!("{error:?}"));
         match error {
             Error::NotFound(missing) => {
                 let id = id.unwrap_or(*missing);
@@ -382,4 +420,12 @@ impl Ledger {
 
 fn settled(snapshot: &Snapshot) -> u64 {
     snapshot.progress.batches.completed + snapshot.progress.batches.failed
+}
+
+/// What people see of a job.
+fn visible(snapshot: &Snapshot) -> String {
+    let Snapshot { status, outcome, stage, progress, health, cancel_requested, .. } = snapshot;
+    let estimate = snapshot.estimate.as_ref().map(|estimate| &estimate.text);
+    let cancel = cancel_requested.is_some();
+    format!("{status} {outcome:?} {stage:?} {progress:?} {health:?} {estimate:?} {cancel}")
 }

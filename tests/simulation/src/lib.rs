@@ -1,10 +1,10 @@
-//! Whole systems of owners, splitters, workers, sweepers and watchers, simulated from a seed, with a fault
-//! at any request.
+//! Whole systems of owners, splitters, workers, sweepers and watchers, simulated from a seed, with
+//! a fault at any request.
 //!
-//! One run is one seed: it decides which jobs there are, who works on them, whose clock is wrong, and what
-//! befalls each request on the wire. All of it happens on one thread and in virtual time, so that the same
-//! seed gives the same run, request for request. After the run everything that was acknowledged, shown and
-//! stored is held against [what must hold](invariant::Invariant).
+//! One run is one seed: it decides which jobs there are, who works on them, whose clock is wrong,
+//! and what befalls each request on the wire. All of it happens on one thread and in virtual time,
+//! so that the same seed gives the same run, request for request. After the run everything that was
+//! acknowledged, shown and stored is held against [what must hold](invariant::Invariant).
 //!
 //! | module | subject |
 //! |---|---|
@@ -35,6 +35,8 @@ pub mod words;
 pub mod world;
 pub mod wrapped;
 
+use std::collections::BTreeMap;
+
 use crate::{faults::Tally, history::Detail, invariant::Violation, world::World};
 
 /// What came of a run.
@@ -50,6 +52,8 @@ pub struct Run {
     pub batches: u64,
     /// How many workers there were.
     pub workers: usize,
+    /// What workers were told, and how jobs ended, how often.
+    pub outcomes: BTreeMap<&'static str, u64>,
     /// How many steps it took.
     pub steps: u64,
     /// What happened, if that was asked for.
@@ -72,8 +76,17 @@ pub fn simulate(seed: u64, store: &str, detail: Detail) -> Option<Run> {
             tally,
             batches: world.scenario.jobs.iter().map(|plan| plan.total).sum(),
             workers: world.scenario.workers,
+            outcomes: outcomes(&world),
             steps: world.history.steps(),
             history: world.history.lines(),
         })
     })
+}
+
+fn outcomes(world: &World) -> BTreeMap<&'static str, u64> {
+    let mut outcomes = world.ledger.effects();
+    for end in world.ledger.ends() {
+        *outcomes.entry(end.as_str()).or_default() += 1;
+    }
+    outcomes
 }

@@ -1,6 +1,7 @@
 //! Runs many seeds and says what came of them. See `simulate --help`.
 
 use std::{
+    collections::BTreeMap,
     process::ExitCode,
     sync::{
         Mutex, PoisonError,
@@ -54,6 +55,9 @@ fn main() -> ExitCode {
                     all.batches += run.batches;
                     all.workers += run.workers as u64;
                     all.tally.add(&run.tally);
+                    for (outcome, count) in &run.outcomes {
+                        *all.outcomes.entry(outcome).or_default() += count;
+                    }
                     if run.violation.is_some() {
                         all.violated = Some(all.violated.map_or(seed, |first| first.min(seed)));
                     }
@@ -84,6 +88,7 @@ struct All {
     batches: u64,
     workers: u64,
     tally: Tally,
+    outcomes: BTreeMap<&'static str, u64>,
     violated: Option<u64>,
 }
 
@@ -105,6 +110,8 @@ impl All {
             self.tally.requests() as f64 / runs,
             self.tally.requests() as f64 / self.tally.faults().max(1) as f64
         );
+        let outcomes: Vec<_> = self.outcomes.iter().map(|(name, n)| format!("{n} {name}")).collect();
+        println!("batches reported and jobs ended: {}", outcomes.join(", "));
         println!("{}", self.tally);
         let empty = self.tally.empty_cells();
         if !empty.is_empty() {

@@ -1,5 +1,5 @@
-//! A queue that delivers at least once: a message that is not deleted in time comes again, some come twice,
-//! and some come again although they were deleted.
+//! A queue that delivers at least once: a message that is not deleted in time comes again, some
+//! come twice, and some come again although they were deleted.
 
 use std::{
     sync::{

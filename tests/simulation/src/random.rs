@@ -1,5 +1,5 @@
-//! Randomness from a seed. Each subject draws from a stream of its own, so that one more draw here does not
-//! change what happens there.
+//! Randomness from a seed. Each subject draws from a stream of its own, so that one more draw here
+//! does not change what happens there.
 
 use std::{
     ops::RangeInclusive,

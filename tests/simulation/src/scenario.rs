@@ -37,6 +37,8 @@ pub struct Scenario {
     pub again_per_mille: u64,
     /// The receive at which a worker that fails gives a batch up.
     pub last_receive: u32,
+    /// How many of a thousand batches that were given up are tried again all the same.
+    pub redrives_per_mille: u64,
     /// How many of a thousand batches a worker dies over.
     pub deaths_per_mille: u64,
 }
@@ -100,6 +102,10 @@ pub struct Trouble {
     pub errors_per_mille: u64,
     /// The most of such items in one batch.
     pub most_errors: u64,
+    /// The bytes of each such item that are kept with its error.
+    pub input: usize,
+    /// Whether workers do not agree how many items a batch has, or say absurd numbers.
+    pub is_wild: bool,
 }
 
 impl Plan {
@@ -131,9 +137,14 @@ impl Scenario {
             skew: random.one_of(&[seconds(0), seconds(2), seconds(20), seconds(240)]),
             attempts: random.weighted(&[(1, 1), (2, 2), (3, 3)]),
             delivery: random.one_of(&[1, 3, 10, 10]),
-            visibility: seconds(random.within(2..=12)),
+            visibility: match random.per_mille(300) {
+                // So short that batches are worked on by two workers at once.
+                true => Duration::from_millis(400),
+                false => seconds(random.within(2..=12)),
+            },
             again_per_mille: random.one_of(&[0, 30, 150]),
-            last_receive: random.one_of(&[1, 2, 3]),
+            last_receive: random.one_of(&[1, 1, 2, 3]),
+            redrives_per_mille: random.one_of(&[0, 500, 900]),
             deaths_per_mille: random.one_of(&[0, 0, 20]),
         }
     }
@@ -200,20 +211,25 @@ fn file(name: char, size: u64) -> FileInfo {
 }
 
 fn trouble(random: &Random) -> Trouble {
-    let fails_per_mille = random.weighted(&[(60, 0), (25, 50), (15, 300)]);
     let (errors_per_mille, most_errors) = random.weighted(&[(45, (0, 0)), (40, (400, 4)), (15, (300, 100))]);
-    Trouble { fails_per_mille, errors_per_mille, most_errors }
+    Trouble {
+        fails_per_mille: random.weighted(&[(40, 0), (35, 60), (25, 300)]),
+        errors_per_mille,
+        most_errors,
+        input: random.weighted(&[(80, 0), (15, 20), (5, 4_000)]),
+        is_wild: random.per_mille(40),
+    }
 }
 
 fn policy(random: &Random) -> Policy {
     let mut policy = Policy::default();
     policy.tolerance = random.weighted(&[
-        (30, Tolerance::None),
+        (20, Tolerance::None),
         (10, Tolerance::Batches(1)),
-        (20, Tolerance::Batches(5)),
+        (25, Tolerance::Batches(5)),
         (10, Tolerance::Percent(10)),
         (15, Tolerance::Percent(50)),
-        (15, Tolerance::Percent(100)),
+        (20, Tolerance::Percent(100)),
     ]);
     policy.stall_after = seconds(random.one_of(&[2, 15, 120]));
     policy.cancel_grace = seconds(random.one_of(&[1, 5, 30]));

@@ -1,7 +1,9 @@
-//! Virtual time: it stands still while anybody works and jumps to the next moment at which somebody wakes up.
+//! Virtual time: it stands still while anybody works and jumps to the next moment at which somebody
+//! wakes up.
 //!
-//! Everything that asks for the time gets it from here: the product, the engine and the SDK. Each process
-//! has a clock of its own that is wrong by a constant amount, as the clocks of real machines are.
+//! Everything that asks for the time gets it from here: the product, the engine and the SDK. Each
+//! process has a clock of its own that is wrong by a constant amount, as the clocks of real
+//! machines are.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -30,7 +32,8 @@ impl VirtualTime {
         self.start.elapsed()
     }
 
-    /// The clock of a machine that is `skew_ms` milliseconds ahead, or behind where that is negative.
+    /// The clock of a machine that is `skew_ms` milliseconds ahead, or behind where that is
+    /// negative.
     pub fn skewed(&self, skew_ms: i64) -> SkewedClock {
         SkewedClock { time: *self, skew_ms }
     }

@@ -189,7 +189,7 @@ impl Wire {
         let answer = call.carry_out().await;
         self.note(call, remark, &answer);
         if let Some((invariant, complaint)) = call.complaint(&answer) {
-            self.verdict.violated(invariant, format!("{}: {complaint}", call.request()));
+            self.verdict.violated(invariant, &format!("{}: {complaint}", call.request()));
         }
         answer
     }

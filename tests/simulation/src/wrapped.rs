@@ -1,15 +1,13 @@
-//! A store around any store, for backends without a wire: the faults that the trait's interface allows.
+//! A store around any store, for backends without a wire: the faults that the trait's interface
+//! allows.
 //!
-//! A call may be lost or throttled with nothing written, lose its answer, come late or twice, and kill its
-//! caller; a read that may be a moment old may give an earlier answer. What happens between two requests
-//! of one call is the backend's own affair here.
+//! A call may be lost or throttled with nothing written, lose its answer, come late or twice, and
+//! kill its caller; a read that may be a moment old may give an earlier answer. What happens
+//! between two requests of one call is the backend's own affair here.
 
-use std::{
-    any::Any,
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+mod past;
+
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -23,10 +21,12 @@ use crate::{
     faults::{Faults, Kind, Operation},
     history::brief,
     invariant::Invariant,
-    time::VirtualTime,
     wire::{Call, Carried, Wire},
     words::Words,
 };
+
+pub use past::Past;
+use past::{Change, List};
 
 /// The way of one process to a store that all share.
 #[derive(Debug)]
@@ -36,84 +36,8 @@ pub struct FaultyStore {
     wire: Wire,
 }
 
-/// What reads have answered or would have answered, to be answered too late.
-#[derive(Debug)]
-pub struct Past {
-    time: VirtualTime,
-    answers: Mutex<BTreeMap<String, Answers>>,
-    /// The reads of lists that were made, to be made again when a list may have changed.
-    lists: Mutex<BTreeMap<String, List>>,
-}
-
-/// The answers of one read, and since when they were true.
-type Answers = Vec<(Duration, Box<dyn Any + Send>)>;
-
-/// A read that can be made again; it remembers its answer.
-#[derive(Clone)]
-struct List(Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>);
-
-impl std::fmt::Debug for List {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("List")
-    }
-}
-
-impl Past {
-    /// Nothing yet.
-    pub fn new(time: VirtualTime) -> Self {
-        Self { time, answers: Mutex::default(), lists: Mutex::default() }
-    }
-
-    fn remember<T: Send + 'static>(&self, read: String, answer: T) {
-        let answers = &mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.entry(read).or_default().push((self.time.elapsed(), Box::new(answer)));
-    }
-
-    /// An answer from before the newest one.
-    fn earlier<T: Clone + 'static>(&self, read: &str, faults: &Faults) -> Option<T> {
-        let (_, back, lag) = faults.staleness();
-        let oldest = self.time.elapsed().saturating_sub(lag);
-        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let answers = answers.get(read)?;
-        let next = answers.len().checked_sub(back)?;
-        // What was true until the next answer was given.
-        let (until, _) = answers.get(next)?;
-        let (_, answer) = answers.get(next.checked_sub(1)?)?;
-        (*until >= oldest).then(|| answer.downcast_ref::<T>().cloned()).flatten()
-    }
-
-    /// Remembers how a job stands, and what is listed.
-    async fn look(&self, store: &Arc<dyn StatusStore>, change: Change) {
-        if let Ok(state) = store.read(change.job(), Consistency::Strong).await {
-            self.remember(format!("job {}", change.job()), state.as_ref().map(|state| state.job.clone()));
-            self.remember(format!("read {}", change.job()), state);
-        }
-        if let Change::Decision(_) = change {
-            let lists: Vec<_> =
-                self.lists.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-            for List(again) in lists {
-                again().await;
-            }
-        }
-    }
-}
-
-/// What a call may change.
-#[derive(Clone, Copy)]
-enum Change {
-    /// The job's record: lists change too.
-    Decision(JobId),
-    /// What is known of its batches.
-    Facts(JobId),
-}
-
-impl Change {
-    fn job(self) -> JobId {
-        match self {
-            Self::Decision(id) | Self::Facts(id) => id,
-        }
-    }
-}
+/// A method of the inner store with its arguments.
+type Run<T> = Arc<dyn Fn(Arc<dyn StatusStore>) -> BoxFuture<'static, Result<T, StoreError>> + Send + Sync>;
 
 /// One call of a method.
 struct Method<T> {
@@ -124,7 +48,7 @@ struct Method<T> {
     changes: Option<Change>,
     store: Arc<dyn StatusStore>,
     past: Arc<Past>,
-    run: Arc<dyn Fn(Arc<dyn StatusStore>) -> BoxFuture<'static, Result<T, StoreError>> + Send + Sync>,
+    run: Run<T>,
     mix: fn(T, T) -> T,
     arguments: Arc<dyn Fn() -> String + Send + Sync>,
 }
@@ -232,20 +156,18 @@ impl FaultyStore {
         read: String,
         list: Method<T>,
     ) -> Result<T, StoreError> {
-        let (run, store, past, key) =
-            (list.run.clone(), self.inner.clone(), Arc::downgrade(&self.past), read.clone());
-        let again = move || -> BoxFuture<'static, ()> {
-            let (answer, past, key) = (run(store.clone()), past.clone(), key.clone());
-            Box::pin(async move {
-                if let (Ok(answer), Some(past)) = (answer.await, past.upgrade()) {
-                    past.remember(key, answer);
-                }
-            })
-        };
-        {
-            let lists = &mut *self.past.lists.lock().unwrap_or_else(PoisonError::into_inner);
-            lists.entry(read.clone()).or_insert_with(|| List(Arc::new(again)));
-        }
+        self.past.know(&read, || {
+            let (run, store, past) = (list.run.clone(), self.inner.clone(), Arc::downgrade(&self.past));
+            let read = read.clone();
+            List(Arc::new(move || {
+                let (answer, past, read) = (run(store.clone()), past.clone(), read.clone());
+                Box::pin(async move {
+                    if let (Ok(answer), Some(past)) = (answer.await, past.upgrade()) {
+                        past.remember(read, answer);
+                    }
+                })
+            }))
+        });
         self.call(Method { read: Some(read), ..list }).await
     }
 

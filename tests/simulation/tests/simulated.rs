@@ -27,7 +27,8 @@ fn what_must_hold_holds_in_memory_whatever_goes_wrong() {
     all_hold("memory", IN_MEMORY);
 }
 
-/// Simulates all seeds, until one is violated, and sees to it that every fault has met every operation.
+/// Simulates all seeds, until one is violated, and sees to it that every fault has met every
+/// operation.
 fn all_hold(store: &str, seeds: u64) {
     let (next, tally) = (AtomicU64::new(1), Mutex::new(Tally::default()));
     let violated = Mutex::new(None);

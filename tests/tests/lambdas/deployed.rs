@@ -5,8 +5,9 @@ use std::time::Duration;
 use e2e::{DeepSeek, Upset, leads_100, many_leads};
 use reqwest::Method;
 use serde_json::json;
+use status_core::{Actor, Status, Totals};
 
-use crate::stack::{ORIGIN, Stack, upload};
+use crate::stack::{ORIGIN, Stack, upload, upload_often};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_becomes_leads_through_the_lambdas() {
@@ -28,9 +29,58 @@ async fn a_file_becomes_leads_through_the_lambdas() {
         stack.send(&json!({"job_id": id, "batch": batch, "file_name": "again.csv", "first_row": 1, "leads": leads})).await;
     }
     stack.until_drained().await;
+    assert_eq!(stack.dead().await, 0);
     let after = visitor.get(&job).await;
     assert_eq!((&after["progress"], &after["status"]), (&done["progress"], &done["status"]));
     assert_eq!(visitor.get("/leads").await["total"], 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_s3_tells_of_three_times_is_imported_once() {
+    let stack = Stack::deploy("told", &[]).await;
+    let visitor = stack.server.visitor();
+    let job = upload_often(&visitor, "leads.csv", leads_100(), 3).await;
+    let done = visitor.until_over(&job).await;
+    assert_eq!(done["status"], "completed", "{done}");
+    stack.until_drained().await;
+    let done = visitor.get(&job).await;
+    assert_eq!(done["progress"]["batches"]["completed"], 10, "{done}");
+    assert_eq!(done["progress"]["items"], json!({"total": 100, "processed": 100, "failed": 0}));
+    assert_eq!(visitor.get("/leads").await["total"], 100);
+    assert_eq!(stack.dead().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_that_are_delivered_twice_at_once_are_no_dead_letters() {
+    let stack = Stack::deploy("twice", &[]).await;
+    let visitor = stack.server.visitor();
+    let mut jobs = Vec::new();
+    let mut messages = Vec::new();
+    for (batches, and_past) in [(3, 3), (2, 99)] {
+        let (job, _) = visitor.create("leads.csv", 1).await;
+        let id = job.trim_start_matches("/jobs/").to_owned();
+        for batch in (0..batches).chain([and_past]) {
+            let leads = json!([{"Email": format!("ann{batch}@example.com")}]);
+            let message = json!({"job_id": id, "batch": batch, "file_name": "leads.csv", "first_row": batch + 1, "leads": leads});
+            messages.extend([message.clone(), message]);
+        }
+        let totals = Totals { batches, items: Some(batches) };
+        let splitter = Actor::named("splitter");
+        stack.tracker().start(id.parse().expect("an id"), Some(totals), &splitter).await.expect("started");
+        jobs.push((job, batches));
+    }
+    for together in messages.chunks(10) {
+        stack.send_together(together).await;
+    }
+    stack.until_drained().await;
+    assert_eq!(stack.dead().await, 0);
+    for (job, batches) in jobs {
+        assert_eq!(stack.stored_status(&job).await, Status::Completed);
+        let done = visitor.get(&job).await;
+        assert_eq!(done["progress"]["batches"]["completed"], batches, "{done}");
+        assert_eq!(done["progress"]["items"]["processed"], batches, "{done}");
+    }
+    assert_eq!(visitor.get("/leads").await["total"], 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

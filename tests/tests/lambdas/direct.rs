@@ -2,12 +2,13 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use e2e::{DeepSeek, Upset, Visitor, leads_100, many_leads};
+use e2e::{DeepSeek, Upset, leads_100, many_leads};
 use serde_json::{Value, json};
+use status_core::Status;
 
 use crate::{
     function::Function,
-    stack::{Stack, received, upload},
+    stack::{Stack, received, split, upload},
 };
 
 const NO_FAILURES: &str = r#"{"batchItemFailures":[]}"#;
@@ -42,6 +43,73 @@ async fn the_splitters_event_three_times_and_every_message_twice_change_nothing(
     assert_eq!((&done["status"], &done["outcome"]), (&json!("completed"), &json!("succeeded")), "{done}");
     assert_eq!(done["progress"]["items"], json!({"total": 100, "processed": 100, "failed": 0}));
     assert_eq!(visitor.get("/leads").await["total"], 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_splitters_with_one_event_at_once_change_nothing() {
+    let stack = Stack::prepare("thrice").await;
+    let visitor = stack.server.visitor();
+    let job = upload(&visitor, "leads.csv", leads_100()).await;
+    let event = stack.uploaded(&job, "leads.csv");
+    let splitters =
+        futures::future::join_all((0..3).map(|_| function(&stack, "splitter", &Value::Null))).await;
+    for split in futures::future::join_all(splitters.iter().map(|s| s.invoke(event.clone()))).await {
+        split.expect("split");
+    }
+    let mut messages = stack.take_all().await;
+    messages.sort_by_key(|message| message["batch"].as_u64());
+    assert_eq!(numbers(&messages), (0..10).collect());
+    // Each delivery holds its batches up to three times.
+    let deepseek = DeepSeek::serve(Duration::ZERO, Upset::Never).await;
+    let caller = function(&stack, "caller", &deepseek.environment()).await;
+    for part in messages.chunks(10) {
+        assert_eq!(caller.invoke(received(part, 1)).await.expect("handled").to_string(), NO_FAILURES);
+    }
+    assert_eq!(deepseek.asked(), 10, "each batch is worked on once");
+    assert_eq!(stack.stored_status(&job).await, Status::Completed);
+    let done = visitor.get(&job).await;
+    assert_eq!(done["progress"]["items"], json!({"total": 100, "processed": 100, "failed": 0}));
+    assert_eq!(visitor.get("/leads").await["total"], 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mixed_delivery_gives_each_message_its_own_answer_and_works_on_a_batch_once() {
+    let stack = Stack::prepare("mixed").await;
+    let (visitor, one, of_one) = split(&stack, many_leads(30)).await;
+    let (other_visitor, other, of_other) = split(&stack, many_leads(20)).await;
+    let mut past_the_total = of_one[0].clone();
+    past_the_total["batch"] = json!(3);
+    let delivery = [
+        &of_one[0],
+        &of_one[0],
+        &past_the_total,
+        &of_other[0],
+        &of_one[2],
+        &of_one[1],
+        &of_other[0],
+        &of_one[2],
+        &of_other[1],
+        &of_one[0],
+    ];
+    let delivery = delivery.map(Clone::clone);
+    let deepseek = DeepSeek::serve(Duration::ZERO, Upset::By("ann25@")).await;
+    let caller = function(&stack, "caller", &deepseek.environment()).await;
+    let answer = caller.invoke(received(&delivery, 1)).await.expect("handled");
+    let failures = json!([{"itemIdentifier": "m4"}, {"itemIdentifier": "m7"}]);
+    assert_eq!(answer["batchItemFailures"], failures, "both messages of the batch that failed");
+    assert_eq!(deepseek.asked(), 5, "once for each batch that a job has");
+    assert_eq!(stack.stored_status(&other).await, Status::Completed);
+    assert_eq!(other_visitor.get("/leads").await["total"], 20);
+    let half = visitor.get(&one).await;
+    assert_eq!(half["progress"]["batches"]["completed"], 2, "{half}");
+    // The two come again, together.
+    let caller = function(&stack, "caller", &Value::Null).await;
+    let again = [of_one[2].clone(), of_one[2].clone()];
+    assert_eq!(caller.invoke(received(&again, 2)).await.expect("handled").to_string(), NO_FAILURES);
+    assert_eq!(stack.stored_status(&one).await, Status::Completed);
+    let done = visitor.get(&one).await;
+    assert_eq!(done["progress"]["items"], json!({"total": 30, "processed": 30, "failed": 0}));
+    assert_eq!(visitor.get("/leads").await["total"], 30);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,19 +151,10 @@ async fn a_splitter_killed_half_way_sends_what_was_missing_when_the_event_comes_
     assert_eq!(visitor.get("/leads").await["total"], 10_000);
 }
 
-/// A job of so many rows, split: its owner, its path and its messages.
-async fn split(stack: &Stack, rows: usize) -> (Visitor, String, Vec<Value>) {
-    let visitor = stack.server.visitor();
-    let job = upload(&visitor, "leads.csv", many_leads(rows)).await;
-    let splitter = function(stack, "splitter", &Value::Null).await;
-    splitter.invoke(stack.uploaded(&job, "leads.csv")).await.expect("split");
-    (visitor, job, stack.take_all().await)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_killed_half_way_is_made_good_when_the_event_comes_again() {
     let stack = Stack::prepare("killed").await;
-    let (visitor, job, messages) = split(&stack, 10).await;
+    let (visitor, job, messages) = split(&stack, many_leads(10)).await;
     let slow = DeepSeek::serve(Duration::from_secs(30), Upset::Never).await;
     let caller = function(&stack, "caller", &slow.environment()).await;
     let _unanswered = caller.begin(received(&messages, 1));
@@ -117,7 +176,7 @@ async fn a_caller_killed_half_way_is_made_good_when_the_event_comes_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_workers_on_one_message_count_it_once() {
     let stack = Stack::prepare("two").await;
-    let (visitor, job, messages) = split(&stack, 20).await;
+    let (visitor, job, messages) = split(&stack, many_leads(20)).await;
     let deepseek = DeepSeek::serve(Duration::from_millis(300), Upset::Never).await;
     let first = function(&stack, "caller", &deepseek.environment()).await;
     let second = function(&stack, "caller", &deepseek.environment()).await;
@@ -136,7 +195,7 @@ async fn two_workers_on_one_message_count_it_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_allowed_receive_records_the_batch_as_failed() {
     let stack = Stack::prepare("last").await;
-    let (visitor, job, messages) = split(&stack, 10).await;
+    let (visitor, job, messages) = split(&stack, many_leads(10)).await;
     let deepseek = DeepSeek::serve(Duration::ZERO, Upset::By("ann3@")).await;
     let caller = function(&stack, "caller", &deepseek.environment()).await;
     for receives in [1, 2] {
@@ -156,7 +215,7 @@ async fn the_last_allowed_receive_records_the_batch_as_failed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_batch_comes_again_until_it_is_a_dead_letter_and_takes_no_other_with_it() {
     let stack = Stack::prepare("nobatch").await;
-    let (visitor, job, mut messages) = split(&stack, 10).await;
+    let (visitor, job, mut messages) = split(&stack, many_leads(10)).await;
     messages.insert(0, json!({"hello": "world"}));
     messages.insert(1, json!("text"));
     let caller = function(&stack, "caller", &Value::Null).await;

@@ -2,10 +2,10 @@
 //! <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs,
-    io::Read,
     os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         Arc,
@@ -16,7 +16,7 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::{self, State},
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -39,7 +39,6 @@ pub(crate) struct Function {
     started: Instant,
     runtime: Arc<Runtime>,
     invocations: mpsc::UnboundedSender<Invocation>,
-    _package: tempfile::TempDir,
 }
 
 struct Runtime {
@@ -53,14 +52,6 @@ struct Runtime {
 impl Function {
     /// Starts the package's `bootstrap` with this environment.
     pub(crate) async fn start(name: &str, environment: &Value) -> Self {
-        let package = tempfile::tempdir().expect("a folder");
-        let bootstrap = package.path().join("bootstrap");
-        let mut zip = zip::ZipArchive::new(std::io::Cursor::new(stack::package(name))).expect("a zip");
-        let mut bytes = Vec::new();
-        zip.by_name("bootstrap").expect("packed").read_to_end(&mut bytes).expect("read");
-        fs::write(&bootstrap, bytes).expect("written");
-        fs::set_permissions(&bootstrap, fs::Permissions::from_mode(0o755)).expect("executable");
-
         let (invocations, received) = mpsc::unbounded_channel();
         let runtime = Arc::new(Runtime {
             invocations: Mutex::new(received),
@@ -76,7 +67,7 @@ impl Function {
             .with_state(runtime.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
 
-        let mut command = Command::new(bootstrap);
+        let mut command = Command::new(bootstrap(name));
         command.env_clear().stdout(Stdio::null()).stderr(Stdio::null());
         command.envs(
             environment.as_object().expect("an object").iter().map(|(k, v)| (k, v.as_str().expect("text"))),
@@ -86,7 +77,7 @@ impl Function {
         command.env("AWS_LAMBDA_LOG_GROUP_NAME", "g").env("AWS_LAMBDA_LOG_STREAM_NAME", "s");
         let started = Instant::now();
         let child = command.spawn().expect("it starts");
-        Self { child, started, runtime, invocations, _package: package }
+        Self { child, started, runtime, invocations }
     }
 
     /// Gives it an event; what it answers.
@@ -113,6 +104,23 @@ impl Function {
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("killed");
     }
+}
+
+/// A package's program, unpacked once for all tests.
+fn bootstrap(name: &str) -> PathBuf {
+    static UNPACKED: std::sync::Mutex<BTreeSet<String>> = std::sync::Mutex::new(BTreeSet::new());
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let path = folder.join(format!("{name}-bootstrap"));
+    let mut unpacked = UNPACKED.lock().expect("no test failed in here");
+    if unpacked.insert(name.to_owned()) {
+        let mut zip = zip::ZipArchive::new(std::io::Cursor::new(stack::package(name))).expect("a zip");
+        let mut file = tempfile::NamedTempFile::new_in(folder).expect("a file");
+        std::io::copy(&mut zip.by_name("bootstrap").expect("packed"), &mut file).expect("unpacked");
+        file.as_file().set_permissions(fs::Permissions::from_mode(0o755)).expect("executable");
+        // Not written in place: a process of an earlier run may still run it.
+        file.persist(&path).expect("in place");
+    }
+    path
 }
 
 impl Drop for Function {
@@ -142,7 +150,7 @@ async fn next(State(runtime): State<Arc<Runtime>>) -> Response {
 
 async fn answered(
     State(runtime): State<Arc<Runtime>>,
-    Path((id, what)): Path<(String, String)>,
+    extract::Path((id, what)): extract::Path<(String, String)>,
     body: axum::body::Bytes,
 ) -> (StatusCode, Json<Value>) {
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);

@@ -20,7 +20,7 @@ const SIMULATION: Finder = kit("simulated", "");
 /// The machine's table.
 const MACHINE: Finder = kit("machine", "");
 /// Watchers, tokens, and trackers over stores that misbehave.
-const WATCHING: Finder = kit("watching", "");
+const TRACKER: Finder = kit("tracker", "");
 /// The HTTP interface over one memory, one of its processes lagging behind.
 const INTERFACE: Finder = kit("interface", "");
 const HTTP: Finder = Finder { target: Lib("status-http"), tests: "" };
@@ -47,9 +47,9 @@ mutants! {
         "lets a slow clock turn the last report back":
             "l <= :late)" => "l <> :late)", [DYNAMO, SIMULATION];
         "forgets the bit that lists a batch's errors":
-            "i128::from(attempt.listed) - i128::from(was_listed)" => "i128::from(attempt.listed && was_listed)", [DYNAMO, SIMULATION];
+            "i128::from(attempt.listed) - i128::from(replaced)" => "i128::from(attempt.listed.min(replaced))", [DYNAMO, SIMULATION];
         "keeps the bit of errors that a completed batch replaced":
-            "- i128::from(was_listed)" => "- i128::from(was_listed && false)", [DYNAMO, SIMULATION];
+            "Some(chunk) if effect == Effect::Corrected => chunk.listed(report.batch())," => "Some(chunk) if effect == Effect::Duplicate => chunk.listed(report.batch()),", [DYNAMO, SIMULATION];
         "leaves starts of settled batches behind":
             "self.removes.push(format!(\"s{place}\"))" => "self.removes.push(format!(\"x{place}\"))", [DYNAMO, SIMULATION];
         "counts the failed items of a corrected batch twice":
@@ -77,9 +77,9 @@ mutants! {
         "overwrites the errors of an earlier attempt":
             "self.put(item.clone()).condition_expression(\"attribute_not_exists(pk)\")" => "self.put(item.clone())", [DYNAMO, SIMULATION];
         "counts its own numbers beside another attempt's errors":
-            "Some(earlier) => Cow::Owned(earlier)," => "Some(_) => Cow::Borrowed(report),", [DYNAMO, SIMULATION];
+            "Write::Refused(Some(there)) if is_same(&there, &item) => {" => "Write::Refused(Some(_)) => {", [DYNAMO, SIMULATION];
         "lists errors of attempts that never counted":
-            "settled == way && chunk.lists(batch)" => "settled == way || chunk.lists(batch)", [DYNAMO, SIMULATION];
+            "settled == way && chunk.listed(batch) == attempt" => "settled == way && chunk.listed(batch) >= attempt.min(1)", [DYNAMO, SIMULATION];
         "lists more errors than the policy allows":
             "if so_far >= job.policy.max_errors {" => "if so_far > job.policy.max_errors + 100 {", [DYNAMO, SIMULATION];
         "keeps errors for ever":
@@ -97,9 +97,9 @@ mutants! {
         "refuses a decision whose answer was lost":
             "if head::decode(next.id, &stored)? == *next => Ok(())," => "if head::decode(next.id, &stored)? != *next => Ok(()),", [DYNAMO, SIMULATION];
         "does not tell the last chunk its size":
-            "if let Some(total) = job.total().filter(|total| total % CHUNK != 0) {" => "if let Some(total) = job.total().filter(|total| *total == 1) {", [DYNAMO, SIMULATION];
+            "if let Some(total) = job.total() {" => "if let Some(total) = job.total().filter(|total| *total == 1) {", [DYNAMO, SIMULATION];
         "opens a compacted chunk again":
-            ".condition_expression(\"attribute_not_exists(z)\")" => ".condition_expression(\"attribute_not_exists(nothing)\")", [DYNAMO, SIMULATION];
+            "total % CHUNK, \"attribute_not_exists(z)\"" => "total % CHUNK, \"attribute_not_exists(nothing)\"", [DYNAMO, SIMULATION];
         "does not retire jobs that are over":
             "if job.status.is_terminal() { self.retire(job).await } else { Ok(()) }" => "Ok(())", [DYNAMO, ITEMS, SIMULATION];
         "notes a start twice for a batch that is named twice":
@@ -109,7 +109,7 @@ mutants! {
         "does not let a begin decide":
             "may_decide = may_decide || may_have_failed(&job, chunk) || self.may_be_last(id, chunk).await?;" => "may_decide = may_decide && may_have_failed(&job, chunk) && self.may_be_last(id, chunk).await?;", [DYNAMO, SIMULATION];
         "lets every sweeper have a job":
-            ".condition_expression(\"due = :at\")" => ".condition_expression(\"due = :at OR due <> :at\")", [DYNAMO];
+            "\"due = :at AND" => "\"(due = :at OR due <> :at) AND", [DYNAMO];
         "counts batches past the total as the job's own":
             "facts.merge(&chunk.facts_of(job.total()));" => "facts.merge(&chunk.facts);", [DYNAMO, SIMULATION];
         "notes starts of batches past the total":
@@ -129,7 +129,7 @@ mutants! {
         "fails a whole sweep for one alien key":
             "Err(error) => due.damaged.push(damaged(error)?)," => "Err(error) => return Err(error),", [ITEMS];
         "forgets what else is due":
-            "Page::new(Vec::new(), found.last_evaluated_key.as_ref().map(layout::due_cursor))" => "Page::new(Vec::new(), None)", [DYNAMO];
+            "found.last_evaluated_key.as_ref().map(layout::due_cursor)" => "found.last_evaluated_key.as_ref().map(layout::due_cursor).filter(|_| false)", [DYNAMO];
     }
     "crates/status-dynamo/src/retire.rs" {
         "leaves the job due for ever":
@@ -183,9 +183,9 @@ mutants! {
         "does not decide after a report":
             "if written.may_decide || unstarted {" => "if unstarted {", [MEMORY, SIMULATION];
         "takes a missing effect for a duplicate":
-            "*of_batch.get(&batch).ok_or(StoreError::Incomplete { operation: \"report\", id, batch })?" => "*of_batch.get(&batch).unwrap_or(&Effect::Duplicate)", [WATCHING];
+            "*effects.get(&batch).ok_or(StoreError::Incomplete { operation: \"report\", id, batch })?" => "*effects.get(&batch).unwrap_or(&Effect::Duplicate)", [TRACKER];
         "counts the second report of a batch in one call":
-            "of_batch.insert(batch, Effect::Duplicate);" => "of_batch.insert(batch, effect);", [MEMORY];
+            "if is_written || !effect.is_change() { effect }" => "if is_written || effect.is_change() { effect }", [MEMORY];
         "prefers the failure of two reports of one batch":
             "distinct.sort_by_key(|report| (report.batch(), report.settles_as()));" => "distinct.sort_by_key(|report| (report.batch(), std::cmp::Reverse(report.settles_as())));", [MEMORY];
         "skips the third step of the seal":
@@ -193,13 +193,13 @@ mutants! {
         "forgets to propagate the end":
             "if after.status.is_terminal()\n            && let Err(error)" => "if !after.status.is_terminal()\n            && let Err(error)", [MEMORY, SIMULATION];
         "concludes from an eventual read that there is no job":
-            "if state.is_none() && consistency == Consistency::Eventual {" => "if state.is_none() && consistency == Consistency::Strong {", [WATCHING, SIMULATION];
+            "if state.is_none() && consistency == Consistency::Eventual {" => "if state.is_none() && consistency == Consistency::Strong {", [TRACKER, SIMULATION];
         "shows an older state than the one that was named":
-            "if seen.is_some_and(|seen| !self.show(&state).covers(seen)) {" => "if seen.is_some_and(|seen| self.show(&state).covers(seen)) {", [WATCHING, SIMULATION];
+            "if seen.is_some_and(|seen| !self.show(&state).covers(seen)) {" => "if seen.is_some_and(|seen| self.show(&state).covers(seen)) {", [TRACKER, SIMULATION];
         "fails a decision for want of the error to name":
-            "Err(error) => tracing::warn!(job = %job.id, %error, \"the error to name cannot be read\")," => "Err(error) => panic!(\"{error}\"),", [WATCHING];
+            "Err(error) => tracing::warn!(job = %job.id, %error, \"the error to name cannot be read\")," => "Err(error) => panic!(\"{error}\"),", [TRACKER];
         "sweeps only the first page":
-            "Some(next) => page.cursor = Some(next),\n                None => break," => "_ => break,", [MEMORY];
+            "Some(next) => page.cursor = Some(next),\n                None => break," => "_ => break,", [TRACKER];
         "does not heal an end that was not propagated":
             "return Ok(self.store.propagate(&before.job).await?);" => "return Ok(());", [MEMORY];
         "looks at a job that another sweeper has":
@@ -211,23 +211,29 @@ mutants! {
         "gives a key's job for another request":
             "if !existing.is_same_request(&job) => Err(Error::KeyReused)," => "if existing.id == job.id => Err(Error::KeyReused),", [MEMORY, SIMULATION];
         "erases a job that runs":
-            "if !status.is_terminal() {" => "if status == Status::Uploading {", [INTERFACE];
+            "if !status.is_terminal() {" => "if status == Status::Uploading {", [MEMORY, INTERFACE];
+        "lists a running job that an old read did not find as one that has just begun":
+            "match tracker.read(job.id, Consistency::Eventual, None).await {" => "match tracker.store.read(job.id, Consistency::Eventual).await.map(|state| state.unwrap_or_else(|| JobState::new(job, Facts::default()))).map_err(Error::from) {", [TRACKER];
         "hides an owner's jobs behind a damaged one":
-            "Err(StoreError::Corrupt { subject, why }) => Ok(Err(Damaged { subject, why }))," => "", [INTERFACE];
+            "Err(Error::Store(StoreError::Corrupt { subject, why })) => {" => "Err(Error::Store(StoreError::Corrupt { subject, why })) if subject.is_empty() => {", [TRACKER, INTERFACE];
     }
     "crates/status-core/src/watch.rs" {
         "leaves a dead feed behind":
-            "if feeds.get(&self.id).is_some_and(|feed| Arc::ptr_eq(feed, &self.feed)) {" => "if feeds.get(&self.id).is_some_and(|feed| !Arc::ptr_eq(feed, &self.feed)) {", [WATCHING];
+            "if feeds.get(&self.id).is_some_and(|feed| Arc::ptr_eq(feed, &self.feed)) {" => "if feeds.get(&self.id).is_some_and(|feed| !Arc::ptr_eq(feed, &self.feed)) {", [TRACKER];
         "shows a watcher an older state":
-            "shown.filter(|s| s.covers(&seen) && s.token() != seen)" => "shown.filter(|s| s.token() != seen)", [WATCHING, SIMULATION];
+            "shown.filter(|s| s.covers(&seen) && s.token() != seen)" => "shown.filter(|s| s.token() != seen)", [TRACKER, SIMULATION];
+        "begins a feed under the lock that its end takes":
+            "        tokio::spawn(self.clone().feed(running));\n        receiver" => "        let _feeds = self.feeds.lock();\n        tokio::spawn(self.clone().feed(running));\n        receiver", [TRACKER];
+        "ends a watcher's stream with its feed":
+            "if feed.changed().await.is_err() {" => "if feed.changed().await.is_err() && { return } {", [TRACKER];
         "shows a watcher nothing that runs with the clock":
-            "if seen.is_none_or(|seen| snapshot.token() != seen) {" => "if seen.is_none_or(|_| last.as_ref().is_none_or(|last| snapshot.version != last.version)) {", [WATCHING, MEMORY];
+            "if seen.is_none_or(|seen| snapshot.token() != seen) {" => "if seen.is_none_or(|_| last.as_ref().is_none_or(|last| snapshot.version != last.version)) {", [TRACKER, MEMORY];
     }
     "crates/status-core/src/token.rs" {
         "has one token for two numbers of running batches":
-            "batches.failed, batches.running)" => "batches.failed, batches.total)", [WATCHING, MEMORY, CORE];
+            "batches.failed, batches.running)" => "batches.failed, batches.total)", [TRACKER, MEMORY, CORE];
         "has one token for two estimates":
-            "snapshot.estimate.as_ref().map(|estimate| &estimate.text).hash(hasher);" => "", [WATCHING, MEMORY, CORE];
+            "snapshot.estimate.as_ref().map(|estimate| &estimate.text).hash(hasher);" => "", [TRACKER, MEMORY, CORE];
         "takes a state with fewer completed batches for a newer one":
             "&& self.completed >= other.completed" => "", [CORE, SIMULATION];
     }

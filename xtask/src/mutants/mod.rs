@@ -48,19 +48,12 @@ pub(crate) struct Arguments {
     /// Only those whose description or file contains this.
     #[arg(long, default_value = "")]
     only: String,
-    /// Only every nth of them, as CI does.
+    /// Only every nth of them.
     #[arg(long, default_value_t = 1)]
     every: usize,
     /// Lists them, and does nothing.
     #[arg(long)]
     list: bool,
-}
-
-impl Arguments {
-    /// The handful that CI plants every time.
-    pub(crate) fn a_handful() -> Self {
-        Self { only: String::new(), every: 12, list: false }
-    }
 }
 
 /// Plants each fault in turn and says which test found it; an error names those that nobody found.

@@ -107,28 +107,34 @@ impl OwnedJobs {
     pub async fn list(&self, status: Option<Status>, page: &PageRequest) -> Result<Page<Snapshot>, Error> {
         let tracker = &self.tracker;
         let jobs = tracker.store.list(&self.owner, status, page).await?;
-        // Terminal jobs carry their counters; those of the few that run are read.
-        let shown = jobs.rows.into_iter().map(|job| async move {
-            let running = job.status == Status::Processing;
-            let read =
-                if running { tracker.store.read(job.id, Consistency::Eventual).await } else { Ok(None) };
-            match read {
-                Ok(state) => {
-                    let state = state.unwrap_or_else(|| JobState::new(job, Facts::default()));
-                    Ok(Ok(tracker.show(&state)))
-                }
-                Err(StoreError::Corrupt { subject, why }) => Ok(Err(Damaged { subject, why })),
-                Err(error) => Err(error),
-            }
-        });
+        let rows = try_join_all(jobs.rows.into_iter().map(|job| self.row(job))).await?;
         let mut listed = Page { rows: Vec::new(), next: jobs.next, damaged: jobs.damaged };
-        for shown in try_join_all(shown).await? {
-            match shown {
-                Ok(snapshot) => listed.rows.push(snapshot),
-                Err(damaged) => listed.damaged.push(damaged),
+        for row in rows {
+            match row {
+                Row::Shown(snapshot) => listed.rows.push(*snapshot),
+                Row::Damaged(damaged) => listed.damaged.push(damaged),
+                Row::Gone => {}
             }
         }
         Ok(listed)
+    }
+
+    /// A job of a list as it is to be shown. Terminal jobs carry their counters; those of the few that run
+    /// are read.
+    async fn row(&self, job: Job) -> Result<Row, Error> {
+        let tracker = &self.tracker;
+        if job.status != Status::Processing {
+            let state = JobState::new(job, Facts::default());
+            return Ok(Row::Shown(Box::new(tracker.show(&state))));
+        }
+        match tracker.read(job.id, Consistency::Eventual, None).await {
+            Ok(state) => Ok(Row::Shown(Box::new(tracker.show(&state)))),
+            Err(Error::NotFound(_)) => Ok(Row::Gone),
+            Err(Error::Store(StoreError::Corrupt { subject, why })) => {
+                Ok(Row::Damaged(Damaged { subject, why }))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Erases a job that is over, with its errors and everything else that belongs to it.
@@ -179,4 +185,12 @@ impl OwnedJobs {
         let tracker = &self.tracker;
         tracker.apply(id, command, &Actor::OWNER, Some(&self.owner)).await.map(|r| tracker.show(&r))
     }
+}
+
+/// What becomes of a job in a list.
+enum Row {
+    Shown(Box<Snapshot>),
+    Damaged(Damaged),
+    /// It was there when the list was read, and is not any more.
+    Gone,
 }

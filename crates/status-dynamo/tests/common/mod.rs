@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::{
     Client, Config,
     config::{BehaviorVersion, Credentials, Region, retry::RetryConfig},
 };
-use status_core::Clock;
+use status_core::{Clock, SystemClock};
 use status_dynamo::DynamoStore;
 
 /// A client of the server at `endpoint`.
@@ -34,10 +34,24 @@ pub(crate) async fn embedded() -> String {
     endpoint
 }
 
-/// A store in a new table of the server at `endpoint`.
+/// A table of a server: where a store is.
+#[derive(Clone)]
+pub(crate) struct Place {
+    endpoint: String,
+    table: String,
+}
+
+/// A new table of the server at `endpoint`.
 #[allow(dead_code, reason = "some tests need the client, too")]
-pub(crate) async fn table(endpoint: &str, clock: Arc<dyn Clock>) -> Arc<DynamoStore> {
-    table_of(client(endpoint), clock).await.0
+pub(crate) async fn place(endpoint: String) -> Place {
+    let (_, table) = table_of(client(&endpoint), Arc::new(SystemClock)).await;
+    Place { endpoint, table }
+}
+
+/// A store in the table, with a client of its own.
+#[allow(dead_code, reason = "some tests need the client, too")]
+pub(crate) async fn open(place: Place, clock: Arc<dyn Clock>) -> Arc<DynamoStore> {
+    Arc::new(DynamoStore::new(client(&place.endpoint), place.table).with_clock(clock))
 }
 
 /// A store in a new table of the client's server, and the table's name.

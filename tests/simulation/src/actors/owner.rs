@@ -175,7 +175,7 @@ impl Canceller {
         }
     }
 
-    async fn erase(&self, process: &Process, plan: &Plan, id: JobId) {
+    async fn erase(&self, process: &Process, id: JobId) {
         let world = &process.world;
         world.ledger.of(id, |book| book.erasing = true);
         while !world.is_over() {
@@ -184,7 +184,6 @@ impl Canceller {
             }
             process.pause(Duration::from_secs(1)).await;
         }
-        let _ = plan;
     }
 }
 
@@ -199,7 +198,7 @@ impl Actor for Canceller {
         }
         if let Some(after) = plan.erase {
             sleep(after).await;
-            self.erase(process, plan, id).await;
+            self.erase(process, id).await;
         }
     }
 }

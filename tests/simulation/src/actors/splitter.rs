@@ -1,4 +1,5 @@
-//! Splitters: they are told of uploads at least once, and each time cut the file into batches again.
+//! Splitters: they are told of uploads at least once, and each time cut the file into batches
+//! again.
 
 use std::time::Duration;
 
@@ -73,7 +74,8 @@ async fn seal(process: &Process, upload: Upload, totals: Totals) -> Result<(), E
     let _ = process.said(upload.id, "stage", stage);
     match start(process, upload, Some(totals)).await {
         Err(Error::Rejected { id, rejection: Rejection::TotalTooSmall { given, seen } }) => {
-            // A batch that the file does not have was worked on: nothing that a repetition could mend.
+            // A batch that the file does not have was worked on: nothing that a repetition could
+            // mend.
             let why = format!("there are {given} batches, and batch {seen} was worked on");
             let failure = Failure::new(Stage::Split, "stray-batch", &why, false);
             let failed = process.tracker.fail(id, failure, &Role::named("splitter")).await;

@@ -1,5 +1,5 @@
-//! Those who watch a job: they hold a stream open for a while, lose it, and come back to another site with
-//! the token of what they saw last.
+//! Those who watch a job: they hold a stream open for a while, lose it, and come back to another
+//! site with the token of what they saw last.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 

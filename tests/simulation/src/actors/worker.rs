@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use status_core::{
-    Assignment, BatchIndex, BatchReport, Begin, Effect, Error, ItemError, JobId, Rejection, Reported,
+    Assignment, BatchIndex, BatchReport, Begin, Effect, Error, ItemError, JobId, Rejection, Reported, Settled,
 };
 use tokio::time::sleep;
 
@@ -92,22 +92,24 @@ impl Delivery<'_> {
         if !world.is_quiet() && random.per_mille(world.scenario.deaths_per_mille) {
             self.process.die().await;
         }
-        let Trouble { fails_per_mille, errors_per_mille, most_errors } = self.plan.trouble;
+        let Trouble { fails_per_mille, errors_per_mille, most_errors, input, is_wild } = self.plan.trouble;
+        let items = if is_wild { random.one_of(&[0, 1, 7, u64::MAX]) } else { self.plan.items };
         // What tells the errors of this attempt from those of others.
         let attempt = format!("attempt {:08x}", random.within(0..=u64::from(u32::MAX)));
         if random.per_mille(fails_per_mille) {
             let is_last = message.receives >= world.scenario.last_receive;
-            return is_last.then(|| BatchReport::failed(batch, self.plan.items, "gave-up", &attempt));
+            return is_last.then(|| BatchReport::failed(batch, items, "gave-up", &attempt));
         }
         let failed = match random.per_mille(errors_per_mille) {
-            true => random.one_of(&[1, most_errors, most_errors.div_ceil(2)]).min(self.plan.items),
+            true => random.one_of(&[1, most_errors, most_errors.div_ceil(2)]).min(items),
             false => 0,
         };
         let errors = (0..failed).map(|n| {
             let item = batch.get() * self.plan.items + n;
-            ItemError::new(batch, Some(item), "bad-item", &attempt).at_line(item + 1)
+            let error = ItemError::new(batch, Some(item), "bad-item", &attempt).at_line(item + 1);
+            if input > 0 { error.with_input("x".repeat(input)) } else { error }
         });
-        let report = BatchReport::completed(batch, self.plan.items - failed, failed);
+        let report = BatchReport::completed(batch, items - failed, failed);
         Some(report.with_errors(errors).took(took))
     }
 
@@ -123,7 +125,7 @@ impl Delivery<'_> {
             match self.process.said(self.id, "report", told) {
                 Ok(reported) => {
                     self.take(&reports, &reported, was_sealed);
-                    return self.delete(part.iter().map(|(message, _)| message));
+                    return self.delete(part.iter().filter(|(_, r)| self.is_done(r)).map(|(m, _)| m));
                 }
                 Err(Error::Rejected { rejection: Rejection::BatchOutOfRange { .. }, .. }) => {
                     for report in &reports {
@@ -136,6 +138,13 @@ impl Delivery<'_> {
                 Err(_) => self.process.pause(Duration::from_millis(500)).await,
             }
         }
+    }
+
+    /// Whether nobody wants the batch to be tried again.
+    fn is_done(&self, report: &BatchReport) -> bool {
+        let world = &self.process.world;
+        let is_redriven = world.random.per_mille(world.scenario.redrives_per_mille);
+        report.settles_as() == Settled::Completed || world.is_quiet() || !is_redriven
     }
 
     /// Notes what became of reports.

@@ -80,8 +80,8 @@ fn check_end(verdict: &Verdict, job: &Job, plan: &Plan, book: &Book, skew: Durat
     verdict.check(total.is_none(), Invariant::OnlyItsOwnBatches, || format!("{id} has {total:?} batches"));
 }
 
-/// Whether nothing had been heard of the job for its timeout when it was failed for that, as far as clocks
-/// can tell.
+/// Whether nothing had been heard of the job for its timeout when it was failed for that, as far as
+/// clocks can tell.
 fn was_silent(job: &Job, book: &Book, skew: Duration) -> bool {
     let Some(finished) = job.finished_at else { return false };
     let surely_before = |heard: &status_core::Timestamp| clock::after(*heard, skew) <= finished;
