@@ -8,23 +8,16 @@ use status_core::{Clock, SystemClock, Timestamp, chunk::Places};
 use status_sqlite::SqliteStore;
 use tempfile::TempDir;
 
-/// A store on a file of its own.
-pub(crate) async fn store(clock: Arc<dyn Clock>) -> Arc<SqliteStore> {
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = SqliteStore::open(folder.path().join("status.db")).await.expect("it opens");
-    Arc::new(store.with_clock(Arc::new(InFolder { clock, _folder: folder })))
-}
-
 /// A store on the file at `path`, on the system's clock.
 pub(crate) async fn open(path: &Path) -> SqliteStore {
     SqliteStore::open(path).await.expect("it opens").with_clock(Arc::new(SystemClock))
 }
 
-/// A clock that keeps a folder as long as somebody goes by it.
+/// A clock that keeps a folder as long as a store goes by it.
 #[derive(Debug)]
-struct InFolder {
-    clock: Arc<dyn Clock>,
-    _folder: TempDir,
+pub(crate) struct InFolder {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) _folder: Arc<TempDir>,
 }
 
 impl Clock for InFolder {
