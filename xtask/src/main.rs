@@ -40,7 +40,7 @@ struct Simulate {
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     from: u64,
-    /// Which store: dynamodb or memory.
+    /// Which store: dynamodb, memory or sqlite.
     #[arg(long, default_value = "dynamodb")]
     store: String,
 }

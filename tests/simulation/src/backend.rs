@@ -1,20 +1,23 @@
 //! The stores that can be simulated. Another one is another arm of [`open`].
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
+use futures::executor::block_on;
 use status_core::{Clock, StatusStore, StoreError};
 use status_memory::MemoryStore;
+use status_sqlite::SqliteStore;
+use tempfile::TempDir;
 
 use crate::{
     dynamo,
     engine::Engine,
     time::VirtualTime,
     wire::Wire,
-    wrapped::{FaultyStore, Past},
+    wrapped::{FaultyStore, Local, Past, Wakes},
 };
 
 /// The names of all stores.
-pub const NAMES: [&str; 2] = ["dynamodb", "memory"];
+pub const NAMES: [&str; 3] = ["dynamodb", "memory", "sqlite"];
 
 /// How many jobs the store in memory has room for: more than any run has.
 const CAPACITY: usize = 1_000;
@@ -24,21 +27,37 @@ const CAPACITY: usize = 1_000;
 pub enum Backend {
     /// A table server, reached over the wire.
     Dynamo(Engine),
-    /// A store in this process, around which faults are put.
-    Local(Arc<dyn StatusStore>, Arc<Past>),
+    /// A store in this process, around which faults are put, and the folder of its file.
+    Local(Local, Option<TempDir>),
 }
 
 /// A new and empty backend; `None` for a name that is none of [`NAMES`].
 pub fn open(name: &str, time: VirtualTime) -> Option<Backend> {
     match name {
         "dynamodb" => Engine::new(time).ok().map(Backend::Dynamo),
-        "memory" => Some(local(MemoryStore::new(CAPACITY, Arc::new(time)), time)),
+        "memory" => {
+            let store = MemoryStore::new(CAPACITY, Arc::new(time));
+            Some(Backend::Local(local(store, time, Wakes::OfStore), None))
+        }
+        "sqlite" => {
+            let folder = folder().ok()?;
+            let store = block_on(SqliteStore::open(folder.path().join("status.db"))).ok()?;
+            // Its own ways to learn of a change take real time.
+            let local = local(store.with_clock(Arc::new(time)), time, Wakes::OfCalls);
+            Some(Backend::Local(local, Some(folder)))
+        }
         _ => None,
     }
 }
 
-fn local(store: impl StatusStore, time: VirtualTime) -> Backend {
-    Backend::Local(Arc::new(store), Arc::new(Past::new(time)))
+fn local(store: impl StatusStore, time: VirtualTime, wakes: Wakes) -> Local {
+    Local { store: Arc::new(store), past: Arc::new(Past::new(time)), wakes }
+}
+
+/// In memory where there is such a file system: a run does not have to wait for a disk.
+fn folder() -> std::io::Result<TempDir> {
+    let in_memory = Path::new("/dev/shm");
+    if in_memory.is_dir() { tempfile::tempdir_in(in_memory) } else { tempfile::tempdir() }
 }
 
 /// Something stored, as it is stored.
@@ -86,7 +105,7 @@ impl Backend {
     ) -> Arc<dyn StatusStore> {
         match self {
             Self::Dynamo(engine) => Arc::new(dynamo::store(engine, wire, time, clock, attempts)),
-            Self::Local(store, past) => Arc::new(FaultyStore::new(store.clone(), past.clone(), wire)),
+            Self::Local(local, _) => Arc::new(FaultyStore::new(local.clone(), wire)),
         }
     }
 }

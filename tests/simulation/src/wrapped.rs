@@ -10,12 +10,12 @@ mod past;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures::future::BoxFuture;
+use futures::{executor::block_on, future::BoxFuture};
 use status_core::{
     BatchIndex, BatchReport, BatchState, Begun, Consistency, Created, Due, ItemError, Job, JobId, JobState,
     OwnerId, Page, PageRequest, Status, StatusStore, StoreError, Timestamp, Written,
 };
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     faults::{Faults, Kind, Operation},
@@ -28,11 +28,31 @@ use crate::{
 pub use past::Past;
 use past::{Change, List};
 
+/// A store in this process. A call of it is carried out to its end before anybody does anything else,
+/// and takes no time: it may have threads of its own, which know nothing of the run's.
+#[derive(Clone, Debug)]
+pub struct Local {
+    /// The store.
+    pub store: Arc<dyn StatusStore>,
+    /// What it would have answered earlier.
+    pub past: Arc<Past>,
+    /// How one learns of a change.
+    pub wakes: Wakes,
+}
+
+/// How one learns that a job may have changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wakes {
+    /// From the store, whose waiting takes virtual time.
+    OfStore,
+    /// From the calls that changed it.
+    OfCalls,
+}
+
 /// The way of one process to a store that all share.
 #[derive(Debug)]
 pub struct FaultyStore {
-    inner: Arc<dyn StatusStore>,
-    past: Arc<Past>,
+    inner: Local,
     wire: Wire,
 }
 
@@ -77,11 +97,11 @@ impl<T: Clone + Words + Send + 'static> Call for Method<T> {
 
     async fn carry_out(&self) -> Self::Answer {
         if let Some(change) = self.changes {
-            self.past.look(&self.store, change).await;
+            self.past.look(&self.store, change);
         }
-        let answer = (self.run)(self.store.clone()).await;
+        let answer = block_on((self.run)(self.store.clone()));
         if let Some(change) = self.changes {
-            self.past.look(&self.store, change).await;
+            self.past.look(&self.store, change);
         }
         answer
     }
@@ -124,8 +144,8 @@ fn mixed(first: Option<JobState>, second: Option<JobState>) -> Option<JobState> 
 
 impl FaultyStore {
     /// The way of the process with this wire to `inner`.
-    pub fn new(inner: Arc<dyn StatusStore>, past: Arc<Past>, wire: Wire) -> Self {
-        Self { inner, past, wire }
+    pub fn new(inner: Local, wire: Wire) -> Self {
+        Self { inner, wire }
     }
 
     fn method<T, F>(
@@ -142,8 +162,8 @@ impl FaultyStore {
             operation: Operation { name, kind },
             read: None,
             changes: None,
-            store: self.inner.clone(),
-            past: self.past.clone(),
+            store: self.inner.store.clone(),
+            past: self.inner.past.clone(),
             run: Arc::new(move |store| Box::pin(run(store))),
             mix: |_, second| second,
             arguments: Arc::new(arguments),
@@ -156,16 +176,14 @@ impl FaultyStore {
         read: String,
         list: Method<T>,
     ) -> Result<T, StoreError> {
-        self.past.know(&read, || {
-            let (run, store, past) = (list.run.clone(), self.inner.clone(), Arc::downgrade(&self.past));
+        let Local { store, past, .. } = &self.inner;
+        past.know(&read, || {
+            let (run, store, past) = (list.run.clone(), store.clone(), Arc::downgrade(past));
             let read = read.clone();
             List(Arc::new(move || {
-                let (answer, past, read) = (run(store.clone()), past.clone(), read.clone());
-                Box::pin(async move {
-                    if let (Ok(answer), Some(past)) = (answer.await, past.upgrade()) {
-                        past.remember(read, answer);
-                    }
-                })
+                if let (Ok(answer), Some(past)) = (block_on(run(store.clone())), past.upgrade()) {
+                    past.remember(read.clone(), answer);
+                }
             }))
         });
         self.call(Method { read: Some(read), ..list }).await
@@ -378,7 +396,13 @@ impl StatusStore for FaultyStore {
     }
 
     async fn changed(&self, id: JobId, version: u64, at_most: Duration) {
-        self.inner.changed(id, version, at_most).await;
+        let Local { store, past, wakes } = &self.inner;
+        match wakes {
+            Wakes::OfStore => store.changed(id, version, at_most).await,
+            Wakes::OfCalls => {
+                let _ = timeout(at_most, past.changed(store, id, version)).await;
+            }
+        }
         // Who of several processes is woken first is up to chance; how long the news takes is not.
         sleep(self.wire.distance).await;
     }

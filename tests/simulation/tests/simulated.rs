@@ -10,9 +10,10 @@ use std::{
 
 use simulation::{backend, faults::Tally, history::Detail, simulate};
 
-/// How many runs each store has to pass here: about a minute for both on two cores.
+/// How many runs each store has to pass here: about a minute for all on two cores.
 const OVER_DYNAMODB: u64 = 1_500;
 const IN_MEMORY: u64 = 8_000;
+const OVER_SQLITE: u64 = 1_500;
 
 /// How many runs are repeated, request for request.
 const REPEATED: u64 = 30;
@@ -25,6 +26,11 @@ fn what_must_hold_holds_over_dynamodb_whatever_goes_wrong() {
 #[test]
 fn what_must_hold_holds_in_memory_whatever_goes_wrong() {
     all_hold("memory", IN_MEMORY);
+}
+
+#[test]
+fn what_must_hold_holds_over_sqlite_whatever_goes_wrong() {
+    all_hold("sqlite", OVER_SQLITE);
 }
 
 /// Simulates all seeds, until one is violated, and sees to it that every fault has met every

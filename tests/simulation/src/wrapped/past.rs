@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
-use futures::future::BoxFuture;
+use futures::executor::block_on;
 use status_core::{Consistency, JobId, StatusStore};
+use tokio::sync::watch;
 
 use crate::{faults::Faults, time::VirtualTime};
 
@@ -19,6 +20,7 @@ pub struct Past {
     answers: Mutex<BTreeMap<String, Answers>>,
     /// The reads of lists that were made, to be made again when a list may have changed.
     lists: Mutex<BTreeMap<String, List>>,
+    changes: watch::Sender<()>,
 }
 
 /// The answers of one read, and since when they were true.
@@ -26,7 +28,7 @@ type Answers = Vec<(Duration, Box<dyn Any + Send>)>;
 
 /// A read that can be made again; it remembers its answer.
 #[derive(Clone)]
-pub(super) struct List(pub(super) Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>);
+pub(super) struct List(pub(super) Arc<dyn Fn() + Send + Sync>);
 
 impl std::fmt::Debug for List {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -37,7 +39,7 @@ impl std::fmt::Debug for List {
 impl Past {
     /// Nothing yet.
     pub fn new(time: VirtualTime) -> Self {
-        Self { time, answers: Mutex::default(), lists: Mutex::default() }
+        Self { time, answers: Mutex::default(), lists: Mutex::default(), changes: watch::Sender::default() }
     }
 
     pub(super) fn remember<T: Send + 'static>(&self, read: String, answer: T) {
@@ -66,17 +68,27 @@ impl Past {
     }
 
     /// Remembers how a job stands, and what is listed.
-    pub(super) async fn look(&self, store: &Arc<dyn StatusStore>, change: Change) {
-        if let Ok(state) = store.read(change.job(), Consistency::Strong).await {
+    pub(super) fn look(&self, store: &Arc<dyn StatusStore>, change: Change) {
+        if let Ok(state) = block_on(store.read(change.job(), Consistency::Strong)) {
             self.remember(format!("job {}", change.job()), state.as_ref().map(|state| state.job.clone()));
             self.remember(format!("read {}", change.job()), state);
         }
         if let Change::Decision(_) = change {
             let lists: Vec<_> = self.lists().values().cloned().collect();
-            for List(again) in lists {
-                again().await;
+            lists.iter().for_each(|List(again)| again());
+        }
+        self.changes.send_replace(());
+    }
+
+    /// Waits until the job is no longer at this version.
+    pub(super) async fn changed(&self, store: &Arc<dyn StatusStore>, id: JobId, version: u64) {
+        let mut changes = self.changes.subscribe();
+        while let Ok(Some(state)) = block_on(store.read(id, Consistency::Strong)) {
+            if state.version() != version || changes.changed().await.is_err() {
+                return;
             }
         }
+        std::future::pending::<()>().await;
     }
 
     fn lists(&self) -> MutexGuard<'_, BTreeMap<String, List>> {
