@@ -2,6 +2,7 @@
 //! changes nothing but what was missing: a file is always cut the same way, and a batch counts once.
 
 mod batcher;
+#[cfg(feature = "aws")]
 mod sqs;
 
 use std::{
@@ -19,6 +20,7 @@ use status_core::{Actor, Error, Failure, Job, JobId, Rejection, Stage, Timestamp
 use tokio::sync::mpsc;
 
 pub use batcher::{Batcher, MAX_MESSAGE_BYTES};
+#[cfg(feature = "aws")]
 pub use sqs::SqsQueue;
 
 /// So many batches are sent together: SQS takes ten messages a request.
