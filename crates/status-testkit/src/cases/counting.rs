@@ -40,6 +40,12 @@ pub(super) async fn a_late_batch_counts_and_moves_nothing(kit: Kit) {
     let snapshot = kit.snapshot(id).await;
     assert_eq!(snapshot.status, Status::Cancelled);
     assert_eq!((snapshot.progress.batches.completed, snapshot.progress.items.processed), (2, 20));
+    // Nothing had been reported of these before the end.
+    let id = kit.processing(600).await;
+    kit.jobs.cancel(id, None).await.expect("requested");
+    assert_eq!(kit.tracker.begin(id, batch(0)).await.expect("confirmed"), over);
+    let late = kit.tracker.report(id, vec![done(300)]).await.expect("late is no error");
+    assert_eq!((effects(&late), late.late), (vec![Effect::Counted], Some(Status::Cancelled)));
 }
 
 pub(super) async fn a_failed_batch_that_succeeds_moves_to_completed(kit: Kit) {
