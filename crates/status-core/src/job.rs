@@ -247,6 +247,7 @@ impl NewJob {
             parent: self.parent,
             child: None,
             attempts: 0,
+            batch_size: None,
             hooks: self.hooks.into_iter().map(hook).collect::<Result<_, _>>()?,
             policy: self.policy.unwrap_or_else(|| policy.clone()).bounded(),
             status,
@@ -319,6 +320,10 @@ pub struct Job {
     /// How often reading its input has been begun.
     #[serde(default)]
     pub attempts: u32,
+    /// The most items in a batch, once somebody has begun to cut its input. Whoever cuts it again cuts it alike: a
+    /// batch of another size under the same index would not be worked on.
+    #[serde(default)]
+    pub batch_size: Option<u32>,
     /// Who is to be told of its end.
     #[serde(default)]
     pub hooks: Vec<Hook>,

@@ -199,6 +199,18 @@ impl Tracker {
         self.apply(id, &Command::Stage(stage.to_owned()), by, None).await.map(drop)
     }
 
+    /// The most items in a batch of the job: `size`, or, if its input was cut before, what it was cut by then.
+    ///
+    /// A splitter asks this before it cuts. One that comes back after a crash may have been deployed anew with
+    /// another size meanwhile, and batches that have settled are never worked on again.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn batch_size(&self, id: JobId, size: u32, by: &Actor) -> Result<u32, Error> {
+        let state = self.apply(id, &Command::BatchSize(size), by, None).await?;
+        Ok(state.job.batch_size.unwrap_or(size))
+    }
+
     /// Whether a worker is to work on `batch`. Confirms a requested cancel; starts a job that nobody has
     /// started; decides the job if its last batch settled.
     ///

@@ -28,6 +28,8 @@ struct Head {
     child: Option<JobId>,
     #[serde(default, skip_serializing_if = "is_zero")]
     attempts: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    batch_size: Option<u32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     hooks: Vec<Hook>,
     #[serde(rename = "p", default, skip_serializing_if = "is_default")]
@@ -85,6 +87,7 @@ pub(crate) fn encode(job: &Job) -> Item {
         parent: job.parent,
         child: job.child,
         attempts: job.attempts,
+        batch_size: job.batch_size,
         hooks: job.hooks.clone(),
         policy: job.policy.clone(),
         status: job.status,
@@ -136,7 +139,7 @@ pub(crate) fn decode(id: JobId, item: &Item) -> Result<Job, StoreError> {
         .into_job(id, head.owner, &head.policy, Actor::OWNER)
         .map_err(|error| corrupt(&format!("its record cannot be used: {error}")))?;
     (job.kind, job.parent, job.child) = (head.kind, head.parent, head.child);
-    (job.attempts, job.hooks) = (head.attempts, head.hooks);
+    (job.attempts, job.batch_size, job.hooks) = (head.attempts, head.batch_size, head.hooks);
     job.revision = attribute::number(item, "rev").ok_or_else(|| corrupt("its head has no revision (rev)"))?;
     job.status = head.status;
     job.outcome = head.outcome;

@@ -207,8 +207,7 @@ fn work_here(
     let normaliser: Arc<dyn Normaliser> = Arc::new(Delayed::new(normaliser, config.batch_delay));
     let caller = Caller::new(tracker.clone(), normaliser, leads, MAX_RECEIVES);
     let (queue, deliveries) = pipeline::queue();
-    let batch_size = usize::try_from(config.batch_size).unwrap_or(10);
-    let splitter = Splitter::new(tracker.clone(), queue, batch_size);
+    let splitter = Splitter::new(tracker.clone(), queue, config.batch_size);
     for _ in 0..config.workers {
         tasks.spawn(pipeline::work(caller.clone(), deliveries.clone(), shutdown.clone()));
     }
