@@ -243,6 +243,7 @@ impl NewJob {
             owner,
             title: text::checked("title", self.title, 255)?,
             kind: self.kind.map(|kind| named("kind", kind)).transpose()?,
+            noun: None,
             file: self.file,
             parent: self.parent,
             child: None,
@@ -308,6 +309,9 @@ pub struct Job {
     /// What sort of job it is, for programs.
     #[serde(default)]
     pub kind: Option<String>,
+    /// What its items are called ("Leads"), where its creator's tracker had a word for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noun: Option<String>,
     /// The file it started with, if it started with an upload.
     #[serde(default)]
     pub file: Option<FileInfo>,

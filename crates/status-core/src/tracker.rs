@@ -36,7 +36,7 @@ pub struct Tracker {
     clock: Arc<dyn Clock>,
     policy: Policy,
     ids: Ids,
-    pub(crate) noun: Arc<str>,
+    noun: Option<Arc<str>>,
     pub(crate) feeds: Arc<Feeds>,
 }
 
@@ -121,7 +121,7 @@ impl Tracker {
             clock: Arc::new(SystemClock),
             policy: Policy::default(),
             ids: Ids(Arc::new(JobId::new)),
-            noun: "Items".into(),
+            noun: None,
             feeds: Arc::default(),
         }
     }
@@ -148,10 +148,11 @@ impl Tracker {
         self
     }
 
-    /// The same with another word for items in labels: "Leads" gives "Leads Processing".
+    /// The same with another word for items in labels: "Leads" gives "Leads Processing". The jobs that
+    /// it creates keep their word, whichever tracker shows them later.
     #[must_use]
     pub fn with_noun(mut self, noun: &str) -> Self {
-        self.noun = text::bounded(noun, 40).into();
+        self.noun = Some(text::bounded(noun, 40).into());
         self
     }
 
@@ -602,7 +603,7 @@ impl Tracker {
     }
 
     fn show(&self, state: &JobState) -> Snapshot {
-        Snapshot::new(state, &self.noun, self.clock.now())
+        Snapshot::new(state, self.noun.as_deref().unwrap_or("Items"), self.clock.now())
     }
 }
 

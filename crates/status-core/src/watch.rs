@@ -182,7 +182,7 @@ impl Tracker {
                         break snapshot;
                     }
                 };
-                for passed in last.passed_on_the_way_to(&next, &self.noun) {
+                for passed in last.passed_on_the_way_to(&next) {
                     yield Arc::new(passed);
                 }
                 last = next;

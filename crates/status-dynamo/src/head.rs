@@ -23,6 +23,8 @@ struct Head {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     kind: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    noun: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     parent: Option<JobId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     child: Option<JobId>,
@@ -84,6 +86,7 @@ pub(crate) fn encode(job: &Job) -> Item {
         title: own_title(job),
         file: job.file.clone(),
         kind: job.kind.clone(),
+        noun: job.noun.clone(),
         parent: job.parent,
         child: job.child,
         attempts: job.attempts,
@@ -138,7 +141,7 @@ pub(crate) fn decode(id: JobId, item: &Item) -> Result<Job, StoreError> {
     let mut job = new
         .into_job(id, head.owner, &head.policy, Actor::OWNER)
         .map_err(|error| corrupt(&format!("its record cannot be used: {error}")))?;
-    (job.kind, job.parent, job.child) = (head.kind, head.parent, head.child);
+    (job.kind, job.noun, job.parent, job.child) = (head.kind, head.noun, head.parent, head.child);
     (job.attempts, job.batch_size, job.hooks) = (head.attempts, head.batch_size, head.hooks);
     job.revision = attribute::number(item, "rev").ok_or_else(|| corrupt("its head has no revision (rev)"))?;
     job.status = head.status;

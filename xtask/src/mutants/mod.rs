@@ -166,7 +166,8 @@ impl Tree {
 }
 
 /// What faults are planted in, and what tests them.
-const UNOPTIMISED: [&str; 4] = ["status-core", "status-dynamo", "status-memory", "status-testkit"];
+const UNOPTIMISED: [&str; 5] =
+    ["jobstatus-cli", "status-core", "status-dynamo", "status-memory", "status-testkit"];
 
 /// A test that takes longer hangs.
 const LONGEST_TEST: Duration = Duration::from_secs(600);
