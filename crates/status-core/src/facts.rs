@@ -78,6 +78,9 @@ pub struct Facts {
     /// When the batches in flight were begun, where the job tracks starts. A worker that crashed leaves its start
     /// behind until the batch is begun again or settled: good enough for an estimate, never for a decision.
     pub running: Vec<Timestamp>,
+    /// Whether a part of the facts is missing here since it cannot be read: every number is a lower bound
+    /// then, and the job does not complete by them. See [`JobState::with_damaged`](crate::JobState).
+    pub is_incomplete: bool,
 }
 
 impl Facts {
@@ -117,5 +120,6 @@ impl Facts {
         self.last_at = self.last_at.max(other.last_at);
         self.highest = self.highest.max(other.highest);
         self.running.extend_from_slice(&other.running);
+        self.is_incomplete |= other.is_incomplete;
     }
 }
