@@ -18,7 +18,7 @@ use crate::{
 /// What is recorded together while the job is filled.
 const TOGETHER: u64 = 2_560;
 /// The job is polled so often, and less often where that would take longer than [`AT_MOST`].
-const POLLS: usize = 2_000;
+const POLLS: usize = 1_000;
 const FEWEST: usize = 100;
 const AT_MOST: Duration = Duration::from_secs(2);
 

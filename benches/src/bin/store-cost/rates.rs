@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use status_core::{BatchIndex, StatusStore, Tracker};
+use status_core::{BatchIndex, JobId, StatusStore, Tracker};
 
 use crate::{
     Result,
@@ -19,8 +19,10 @@ pub(crate) async fn measure(
     slice: Duration,
 ) -> Result<Vec<RateFigures>> {
     let opened = subject.open("rates").await?;
+    let tracker = Tracker::new(opened.store.clone());
     while !opened.is_warm() {
-        reports(&opened.store, 32, slice).await?;
+        // Writes more pages than anything else.
+        job(&tracker, 1).await?;
     }
     let mut figures = Vec::new();
     for workers in workers {
@@ -91,12 +93,7 @@ async fn reports(store: &Arc<dyn StatusStore>, workers: u64, slice: Duration) ->
     reports_of(&tracker, id, workers, slice).await
 }
 
-async fn reports_of(
-    tracker: &Tracker,
-    id: status_core::JobId,
-    workers: u64,
-    slice: Duration,
-) -> Result<Slice> {
+async fn reports_of(tracker: &Tracker, id: JobId, workers: u64, slice: Duration) -> Result<Slice> {
     let tracker = Arc::new(tracker.clone());
     drive(workers, slice, move |batch| {
         let tracker = tracker.clone();

@@ -68,7 +68,7 @@ impl Opened {
 
     /// Whether the store is as fast as it gets.
     pub(crate) fn is_warm(&self) -> bool {
-        self.commits().is_none_or(|commits| commits >= WARM)
+        self.file.as_deref().is_none_or(log_is_full)
     }
 }
 
@@ -123,22 +123,27 @@ pub(crate) struct Sqlite {
     bare: Arc<Mutex<Connection>>,
 }
 
-/// A log that still grows is slower than one that is written again from its beginning, as it is
-/// after a thousand pages. This many commits of two pages or more make a log that long.
-const WARM: u64 = 550;
+/// Whether SQLite's log is as long as it gets. One that still grows is slower than one that is
+/// written again from its beginning, as it is after a thousand pages.
+fn log_is_full(file: &Path) -> bool {
+    let mut log = file.as_os_str().to_owned();
+    log.push("-wal");
+    fs::metadata(log).is_ok_and(|log| log.len() >= 1_000 * 4_096)
+}
 
 impl Sqlite {
     pub(crate) fn new(parent: &Path) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("store-cost-").tempdir_in(parent)?;
         // One connection: SQLite has one writer, and others would look for its lock at intervals.
-        let bare = Connection::open(folder.path().join("bare.db"))?;
+        let file = folder.path().join("bare.db");
+        let bare = Connection::open(&file)?;
         bare.execute_batch(
             "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA journal_size_limit = 16777216;
              PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;
              CREATE TABLE counters (id INTEGER PRIMARY KEY, n INTEGER NOT NULL) STRICT;
              PRAGMA synchronous = OFF",
         )?;
-        for _ in 0..2 * WARM {
+        while !log_is_full(&file) {
             upsert(&bare)?;
         }
         bare.execute_batch("PRAGMA synchronous = FULL")?;
