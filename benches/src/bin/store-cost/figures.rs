@@ -54,19 +54,19 @@ pub(crate) struct WatcherFigures {
     pub(crate) milliseconds: Quantiles,
 }
 
-/// Of all turns.
+/// Of all turns: half of them are between the quartiles.
 #[derive(Serialize)]
 pub(crate) struct Spread {
     median: f64,
-    lowest: f64,
-    highest: f64,
+    lower_quartile: f64,
+    upper_quartile: f64,
 }
 
 impl Spread {
     pub(crate) fn of(mut turns: Vec<f64>) -> Self {
         turns.sort_unstable_by(f64::total_cmp);
-        let at = |place: usize| turns.get(place).copied().unwrap_or(f64::NAN);
-        Self { median: at(turns.len() / 2), lowest: at(0), highest: at(turns.len().saturating_sub(1)) }
+        let at = |quarters: usize| turns.get(turns.len() * quarters / 4).copied().unwrap_or(f64::NAN);
+        Self { median: at(2), lower_quartile: at(1), upper_quartile: at(3) }
     }
 }
 
@@ -103,8 +103,7 @@ impl Figures {
             "reports/s",
             "bare/s",
             "ratio",
-            "lowest",
-            "highest",
+            "quartiles",
             "reports a commit",
             "bytes a batch",
         ]);
@@ -118,8 +117,7 @@ impl Figures {
                     format!("{:.0}", rate.reports_per_second.median),
                     format!("{:.0}", rate.bare_per_second.median),
                     format!("{:.2}", rate.ratio.median),
-                    format!("{:.2}", rate.ratio.lowest),
-                    format!("{:.2}", rate.ratio.highest),
+                    format!("{:.2} to {:.2}", rate.ratio.lower_quartile, rate.ratio.upper_quartile),
                     rate.reports_per_commit.map_or("–".into(), |reports| format!("{reports:.1}")),
                     rate.bytes_per_batch.map_or("–".into(), |bytes| format!("{bytes:.0}")),
                 ]);

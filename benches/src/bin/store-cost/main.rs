@@ -43,18 +43,18 @@ struct Measured {
     /// The DynamoDB server; without it, an embedded engine in this process.
     #[arg(long)]
     endpoint: Option<String>,
-    /// Where SQLite's files are to be, in a folder of their own that is removed; a file system in
-    /// memory says nothing about disks.
-    #[arg(long, default_value = ".")]
-    folder: PathBuf,
+    /// Where SQLite's files are to be, in a folder of their own that is removed; without it, beside
+    /// this program. A file system in memory says nothing about disks.
+    #[arg(long)]
+    folder: Option<PathBuf>,
     /// How many workers report at once; may be given several times.
     #[arg(long, default_values_t = [1, 8, 32])]
     workers: Vec<u64>,
     /// How often the store and the bare operation have their turn.
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 40)]
     turns: u64,
     /// How long a turn of either is.
-    #[arg(long, default_value = "250ms", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration)]
     slice: Duration,
     /// How many batches the job has that is polled; may be given several times.
     #[arg(long, default_values_t = [1_000, 100_000, 1_000_000])]
@@ -97,7 +97,12 @@ async fn main() -> Result<()> {
     for store in &measured.stores {
         stores.push(match store {
             Store::Memory => measure(&measured, &Memory::default()).await?,
-            Store::Sqlite => measure(&measured, &Sqlite::new(&measured.folder)?).await?,
+            Store::Sqlite => {
+                let program = std::env::current_exe()?;
+                let beside = program.parent().ok_or("the program is in no folder; name one by --folder")?;
+                let folder = measured.folder.as_deref().unwrap_or(beside);
+                measure(&measured, &Sqlite::new(folder)?).await?
+            }
             Store::Dynamodb => {
                 let dynamodb = Dynamodb::new(measured.endpoint.as_deref()).await?;
                 let figures = measure(&measured, &dynamodb).await;

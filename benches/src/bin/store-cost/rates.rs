@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use status_core::{BatchIndex, JobId, StatusStore, Tracker};
+use status_core::{BatchIndex, JobId, Tracker};
 
 use crate::{
     Result,
@@ -38,27 +38,36 @@ async fn rate(
     turns: u64,
     slice: Duration,
 ) -> Result<RateFigures> {
-    // Connections, threads and caches.
-    subject.bare(workers, slice / 4).await?;
-    reports(&opened.store, workers, slice / 4).await?;
+    let tracker = Tracker::new(opened.store.clone());
+    // A job for each turn, made beforehand: what is written between two slices warms the disk for the
+    // second one.
+    let mut jobs = Vec::new();
+    for _ in 0..=turns {
+        jobs.push(job(&tracker, BatchIndex::MAX).await?);
+    }
     let (mut bare, mut stores, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    let (commits, mut reported) = (opened.commits(), 0);
-    for turn in 0..turns {
+    let mut reported = 0;
+    let mut commits = None;
+    for (turn, id) in jobs.into_iter().enumerate() {
         // Each goes first as often as the other.
         let (of_bare, of_store) = if turn % 2 == 0 {
             let of_bare = subject.bare(workers, slice).await?;
-            (of_bare, reports(&opened.store, workers, slice).await?)
+            (of_bare, reports(&tracker, id, workers, slice).await?)
         } else {
-            let of_store = reports(&opened.store, workers, slice).await?;
+            let of_store = reports(&tracker, id, workers, slice).await?;
             (subject.bare(workers, slice).await?, of_store)
         };
+        if turn == 0 {
+            // Connections, threads and caches.
+            commits = opened.commits();
+            continue;
+        }
         reported += of_store.done;
         bare.push(of_bare.per_second());
         stores.push(of_store.per_second());
         ratios.push(of_store.per_second() / of_bare.per_second());
     }
-    // Each turn has a job of its own: its creation and its start are two commits more.
-    let commits = opened.commits().zip(commits).map(|(after, before)| after - before - 2 * turns);
+    let commits = opened.commits().zip(commits).map(|(after, before)| after - before);
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
     Ok(RateFigures {
         workers,
@@ -80,20 +89,14 @@ async fn bytes(
     let tracker = Tracker::new(opened.metered.clone());
     let id = job(&tracker, BatchIndex::MAX).await?;
     let before = subject.bytes_written();
-    let reported = reports_of(&tracker, id, workers, slice).await?.done;
+    let reported = reports(&tracker, id, workers, slice).await?.done;
     let written = subject.bytes_written().zip(before).map(|(after, before)| after - before);
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
     Ok(written.map(|written| written as f64 / reported as f64))
 }
 
 /// Reports of one batch each, by workers that wait for each answer.
-async fn reports(store: &Arc<dyn StatusStore>, workers: u64, slice: Duration) -> Result<Slice> {
-    let tracker = Tracker::new(store.clone());
-    let id = job(&tracker, BatchIndex::MAX).await?;
-    reports_of(&tracker, id, workers, slice).await
-}
-
-async fn reports_of(tracker: &Tracker, id: JobId, workers: u64, slice: Duration) -> Result<Slice> {
+async fn reports(tracker: &Tracker, id: JobId, workers: u64, slice: Duration) -> Result<Slice> {
     let tracker = Arc::new(tracker.clone());
     drive(workers, slice, move |batch| {
         let tracker = tracker.clone();
