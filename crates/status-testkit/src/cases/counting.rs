@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use status_core::{
-    BatchReport, Begin, Clock, Decision, Effect, ItemError, PageRequest, Rejection, Status, Sum, clock,
+    BatchIndex, BatchReport, Begin, Clock, Decision, Effect, ItemError, PageRequest, Rejection, Status, Sum,
+    clock,
 };
 
 use crate::kit::{Kit, batch, done, effects, failed, rejection, splitter, tolerant, totals};
@@ -72,6 +73,13 @@ pub(super) async fn batches_add_up_to_the_total(kit: Kit) {
         kit.tracker.report(id, vec![report]).await.expect("recorded");
         let batches = kit.snapshot(id).await.progress.batches;
         assert_eq!(batches.completed + batches.failed + batches.pending.expect("sealed"), 4);
+    }
+    // Of jobs as long as jobs get, too.
+    for last in [BatchIndex::MAX - 256, BatchIndex::MAX - 1, BatchIndex::MAX] {
+        let id = kit.processing(last + 1).await;
+        kit.complete(id, [last]).await;
+        let batches = kit.snapshot(id).await.progress.batches;
+        assert_eq!((batches.completed, batches.pending), (1, Some(last)));
     }
 }
 
