@@ -97,7 +97,7 @@ async fn here(tracker: &Tracker, id: JobId) -> Result<Shown> {
     Ok(shown)
 }
 
-/// A watcher in a process of its own: this program's [`print`], until it is dropped.
+/// A watcher in a process of its own: this program's [`print()`], until it is dropped.
 fn elsewhere(file: &Path, id: JobId) -> Result<(Watching, Shown)> {
     let mut program = Command::new(std::env::current_exe()?);
     let watching = program.arg("watch").arg(file).arg(id.to_string()).stdout(Stdio::piped()).spawn();
