@@ -42,6 +42,9 @@ impl Screen {
     }
 
     pub(crate) fn show(&mut self, job: &Snapshot) -> io::Result<()> {
+        if self.job.as_ref() == Some(job) {
+            return Ok(());
+        }
         self.job = Some(job.clone());
         self.draw()
     }

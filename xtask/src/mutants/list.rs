@@ -26,6 +26,7 @@ const INTERFACE: Finder = kit("interface", "");
 const HTTP: Finder = Finder { target: Lib("status-http"), tests: "" };
 /// The command line, over the program itself.
 const CLI: Finder = kit("commands", "");
+const CLI_PARTS: Finder = Finder { target: Lib("jobstatus-cli"), tests: "" };
 const CORE: Finder = Finder { target: Lib("status-core"), tests: "" };
 
 macro_rules! mutants {
@@ -323,7 +324,9 @@ mutants! {
     }
     "crates/jobstatus-cli/src/table.rs" {
         "breaks ids":
-            "column.set_constraint(ColumnConstraint::ContentWidth);" => "column.remove_constraint();", [CLI];
+            "if names + unbroken > width {" => "if false {", [CLI];
+        "leaves titles no room":
+            "(left >= self.width_of(*last).min(LAST)).then_some(left)" => "Some(left)", [CLI_PARTS];
     }
     "crates/jobstatus-cli/src/list.rs" {
         "skips jobs between two pages":
