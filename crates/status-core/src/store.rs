@@ -77,7 +77,7 @@ pub trait StatusStore: Debug + Send + Sync + 'static {
 
     /// Reads the job and these batches before work on them begins. Where the job tracks starts, is in
     /// Processing and nobody asked to cancel it, also notes `at` as the start of those that are not
-    /// completed and not past the total. A batch that is named twice is one batch. `None` if there is no
+    /// settled and not past the total ([`Facts::running`] is without batches that stand as failed). A batch that is named twice is one batch. `None` if there is no
     /// such job: to be believed, as of a strong read.
     ///
     /// A batch of which what is stored cannot be read, or could not be added to, is in
@@ -90,8 +90,9 @@ pub trait StatusStore: Debug + Send + Sync + 'static {
     ) -> Result<Option<Begun>, StoreError>;
 
     /// Records outcomes: each batch counts once ([`BatchReport::effect`]), however often and in whatever
-    /// order it is reported, by however many workers. Commutes with every other `report`. The reports
-    /// are of different batches. One past the total is [`Effect::OutOfRange`] and changes nothing; one that
+    /// order it is reported, by however many workers. A batch that failed and completes counts as if it
+    /// had not failed: what its failed attempt counted is taken back, no more and no less. Reports of
+    /// different batches commute. The reports are of different batches. One past the total is [`Effect::OutOfRange`] and changes nothing; one that
     /// cannot be added to what is stored, since that cannot be read, is [`Effect::Damaged`], changes nothing
     /// and takes no other with it.
     ///

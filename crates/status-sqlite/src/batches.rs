@@ -5,7 +5,7 @@ use std::{
     ops::ControlFlow,
 };
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use status_core::{
     BatchIndex, BatchReport, BatchState, Begun, Effect, Facts, JobId, JobState, Settled, Timestamp, Written,
     chunk::{self, Settlements},
@@ -92,7 +92,7 @@ pub(crate) fn starting(begun: &Begun) -> impl Iterator<Item = BatchIndex> + '_ {
     let total = begun.job.total().unwrap_or(u64::MAX);
     let notes = begun.job.notes_starts();
     let open = begun.settled.iter().filter(move |(batch, settled)| {
-        let is_open = *settled != Some(Settled::Completed) && batch.get() < total;
+        let is_open = settled.is_none() && batch.get() < total;
         notes && is_open && !begun.damaged.contains(batch)
     });
     open.map(|(batch, _)| *batch)
@@ -127,7 +127,8 @@ pub(crate) fn report(
         };
         if effect.is_change() {
             chunks.set(batch, report.settles_as());
-            sums.facts.add(id, report, effect, at);
+            let failed_before = replace_failure(connection, stored.seq, report, effect)?;
+            sums.facts.add(id, report, effect, failed_before, at);
             keep(connection, &stored, &mut sums, report, effect)?;
         }
         effects.push((batch, effect));
@@ -138,6 +139,31 @@ pub(crate) fn report(
     }
     let may_decide = may_decide(connection, &stored, &sums);
     Ok(Written::new(effects, may_decide, status))
+}
+
+/// Notes how many items are counted of a batch that fails; gives how many were of one that is corrected.
+fn replace_failure(
+    connection: &Connection,
+    seq: i64,
+    report: &BatchReport,
+    effect: Effect,
+) -> Result<u64, Failure> {
+    let batch = place(report.batch());
+    if report.settles_as() == Settled::Failed {
+        let items = i64::try_from(report.items()).unwrap_or(i64::MAX);
+        connection
+            .prepare_cached("INSERT OR REPLACE INTO failures (job, batch, items) VALUES (?1, ?2, ?3)")?
+            .execute(params![seq, batch, items])?;
+    }
+    if effect != Effect::Corrected {
+        return Ok(0);
+    }
+    let failed = connection
+        .prepare_cached("DELETE FROM failures WHERE job = ?1 AND batch = ?2 RETURNING items")?
+        .query_row(params![seq, batch], |row| row.get::<_, i64>(0))
+        .optional()?;
+    // Without its row nothing is taken back: the job is partial then, rather than falsely a success.
+    Ok(failed.and_then(|items| u64::try_from(items).ok()).unwrap_or(0))
 }
 
 /// Keeps what else there is of a batch that counts: its errors instead of those it had; no start.
