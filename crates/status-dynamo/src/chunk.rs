@@ -23,6 +23,8 @@ pub(crate) struct Chunk {
     pub(crate) facts: Facts,
     /// The chunk's size, if it has been told.
     pub(crate) capacity: Option<u64>,
+    /// Whether somebody has looked, since it exists, that the job has it.
+    pub(crate) checked: bool,
     /// Whether the set of completed batches was dropped.
     pub(crate) compacted: bool,
     /// The status of the job, if it is terminal and the chunk has been told.
@@ -61,7 +63,7 @@ impl Chunk {
             }
         };
         let failed = places(item.get("f")).ok_or_else(|| corrupt("f is no set of batches"))?;
-        let compacted = item.contains_key("z");
+        let (checked, compacted) = (item.contains_key("k"), item.contains_key("z"));
         let settled = if compacted {
             Places::first(count("z")?)
         } else {
@@ -100,7 +102,7 @@ impl Chunk {
         let listed = listed(item).ok_or_else(|| corrupt("what says which errors are listed is no number"))?;
         let (errors, settlements) = (count("en")?, Settlements { settled, failed });
         let expires = attribute::number(item, layout::TTL);
-        Ok(Self { number, facts, capacity, compacted, over, errors, expires, settlements, listed })
+        Ok(Self { number, facts, capacity, checked, compacted, over, errors, expires, settlements, listed })
     }
 
     /// Its facts in a job with this total: batches at or past it are set aside.
@@ -111,11 +113,6 @@ impl Chunk {
             facts.set_aside(stray.completed, stray.failed);
         }
         facts
-    }
-
-    /// The first batch of the chunk.
-    pub(crate) fn first(&self) -> u64 {
-        self.number * CHUNK
     }
 
     pub(crate) fn settled(&self, batch: BatchIndex) -> Option<Settled> {

@@ -74,6 +74,15 @@ impl DynamoStore {
         })
     }
 
+    /// Deletes what was kept for a job that turned out to be gone.
+    pub(crate) async fn forget_errors(&self, id: JobId, attempts: &[Attempt<'_>]) -> Result<(), StoreError> {
+        for attempt in attempts.iter().filter(|attempt| attempt.listed > 0) {
+            let (batch, way) = (attempt.report.batch(), attempt.report.settles_as());
+            self.delete(id, layout::errors_key(id, batch, way, attempt.listed)).await?;
+        }
+        Ok(())
+    }
+
     /// Adds to the number of the job's errors what the chunk has more of, in steps.
     pub(crate) async fn count_errors(
         &self,

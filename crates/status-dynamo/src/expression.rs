@@ -19,6 +19,17 @@ use crate::{
 /// never go back would cost a refused write whenever two reports overtake each other.
 const OVERTAKING: Duration = Duration::from_secs(1);
 
+/// What is known of a chunk before it is written: whether the job has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Look {
+    /// Nobody needs to look, if the chunk says that somebody has.
+    Spared,
+    /// The job was looked at when the chunk was there: the write may say so.
+    AtChunk,
+    /// The job was looked at when there was no chunk: whoever makes it has to look once more.
+    Before,
+}
+
 /// An update with its condition.
 pub(crate) struct Expression {
     pub(crate) update: String,
@@ -32,6 +43,7 @@ impl Expression {
         id: JobId,
         news: &[(&Attempt<'_>, Effect)],
         seen: Option<&Chunk>,
+        look: Look,
         at: Timestamp,
     ) -> Self {
         let mut parts = Parts::default();
@@ -44,6 +56,16 @@ impl Expression {
 
         let mut sets = layout::CHUNK_BIRTH.to_owned();
         let mut conditions = conditions;
+        conditions.push(layout::CHUNK_IS_OURS.into());
+        match look {
+            Look::Spared => conditions.push("attribute_exists(k)".into()),
+            Look::AtChunk => {
+                conditions.push("attribute_exists(pk)".into());
+                sets += ", k = :k";
+                values.insert(":k".into(), layout::number(1));
+            }
+            Look::Before => {}
+        }
         if seen.and_then(|chunk| chunk.facts.last_at).is_none_or(|last| last <= clock::after(at, OVERTAKING))
         {
             sets += ", l = :l";

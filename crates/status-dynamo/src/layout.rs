@@ -13,7 +13,8 @@
 //! | `c`, `f` | chunks | string sets: the batches settled, and those of them that failed, from "0" in each chunk (AWS's DynamoDB Local takes a third less time for string sets than for number sets; their size is the same) |
 //! | `e0`…`e5` | chunks | numbers that say with two bits for each of 43 batches which attempt's errors are listed: added with the batch, in the write that counts it |
 //! | `en` | chunks | errors that were kept for batches of the chunk |
-//! | `cap` | the last chunk | its size; of a compacted one 0 |
+//! | `k` | chunks | since it exists, somebody has looked whether the job has it: writes need not look again |
+//! | `cap` | the last chunk, and what is past it | its size, which is 0 past the total; of a compacted one 0 |
 //! | `z` | full chunks | compacted: the number of its batches, all settled; `c` is gone |
 //! | `ip`, `ix` | chunks | items processed, items failed |
 //! | `l` | chunks | the last report, in milliseconds |
@@ -85,7 +86,10 @@ pub fn chunk_sk(number: u64) -> AttributeValue {
 /// What every write of a chunk sets, with [`chunk_birth`]: its version, and an expiry from its birth on.
 pub const CHUNK_BIRTH: &str = "sv = :sv, ttl_at = if_not_exists(ttl_at, :ttl)";
 
-/// The values of [`CHUNK_BIRTH`].
+/// The condition of every write of a chunk: what a newer version wrote is left to it.
+pub const CHUNK_IS_OURS: &str = "(attribute_not_exists(sv) OR sv = :sv)";
+
+/// The values of [`CHUNK_BIRTH`] and [`CHUNK_IS_OURS`].
 pub fn chunk_birth(id: JobId) -> Item {
     HashMap::from([(":sv".into(), number(SCHEMA)), (":ttl".into(), seconds(id.latest_end()))])
 }

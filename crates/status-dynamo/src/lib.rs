@@ -214,26 +214,45 @@ impl DynamoStore {
             let key = layout::chunk_key(id, total / CHUNK);
             self.mark(id, key, total % CHUNK, "attribute_not_exists(z)").await?;
         }
-        let past = self
-            .query(id.to_string(), Consistency::Strong)
-            .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
-            .expression_attribute_values(":first", layout::chunk_sk(chunks::chunks_of(total)))
-            .expression_attribute_values(":last", layout::chunk_sk(layout::LAST_CHUNK))
-            .projection_expression("pk, sk");
-        for key in self.read_by(|| format!("job {id}"), past.send()).await?.items.unwrap_or_default() {
-            self.mark(id, key, 0, "attribute_exists(pk) AND attribute_not_exists(z)").await?;
+        let (first, mut start) = (chunks::chunks_of(total), None);
+        // Past the last chunk that a job can have there is none.
+        while first <= layout::LAST_CHUNK {
+            let past = self
+                .query(id.to_string(), Consistency::Strong)
+                .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
+                .expression_attribute_values(":first", layout::chunk_sk(first))
+                .expression_attribute_values(":last", layout::chunk_sk(layout::LAST_CHUNK))
+                .projection_expression("pk, sk")
+                .set_exclusive_start_key(start);
+            let page = self.read_by(|| format!("job {id}"), past.send()).await?;
+            for key in page.items.unwrap_or_default() {
+                self.close(id, key).await?;
+            }
+            start = page.last_evaluated_key;
+            if start.is_none() {
+                break;
+            }
         }
         Ok(())
+    }
+
+    /// Tells a chunk that the job does not have that it has room for none.
+    pub(crate) async fn close(&self, id: JobId, key: Item) -> Result<(), StoreError> {
+        self.mark(id, key, 0, "attribute_exists(pk) AND attribute_not_exists(z)").await
     }
 
     async fn mark(&self, id: JobId, key: Item, size: u64, condition: &str) -> Result<(), StoreError> {
         let update = self
             .update(key)
             .update_expression(format!("SET {}, cap = :cap", layout::CHUNK_BIRTH))
-            .condition_expression(condition)
+            .condition_expression(format!("{condition} AND {}", layout::CHUNK_IS_OURS))
             .set_expression_attribute_values(Some(layout::chunk_birth(id)))
             .expression_attribute_values(":cap", layout::number(size));
-        self.write_by(|| format!("job {id}"), update.send()).await.map(drop)
+        match self.write_by(|| format!("job {id}"), update.send()).await? {
+            // One that is compacted, and so full, is refused, too.
+            Write::Refused(Some(there)) => Chunk::decode(id, &there).map(drop),
+            _ => Ok(()),
+        }
     }
 }
 
