@@ -60,8 +60,8 @@ use std::{
 use async_trait::async_trait;
 use aws_sdk_dynamodb::{Client, types::KeysAndAttributes};
 use status_core::{
-    BatchIndex, BatchReport, BatchState, Begun, Clock, Consistency, Created, Due, Facts, ItemError, Job,
-    JobId, JobState, OwnerId, Page, PageRequest, Settled, Status, StatusStore, StoreError, SystemClock,
+    BatchIndex, BatchReport, BatchState, Begun, Clock, Consistency, Created, Damaged, Due, Facts, ItemError,
+    Job, JobId, JobState, OwnerId, Page, PageRequest, Settled, Status, StatusStore, StoreError, SystemClock,
     Timestamp, Written, chunk as chunks,
 };
 
@@ -164,10 +164,10 @@ impl DynamoStore {
             for item in self.batch_get(&format!("job {id}"), part.to_vec(), consistency).await? {
                 match attribute::text(&item, layout::SK) {
                     Some(layout::HEAD) => found.job = Some(head::decode(id, &item)?),
-                    Some(sk) if sk.starts_with(layout::CHUNK_PREFIX) => {
-                        let chunk = Chunk::decode(id, &item)?;
-                        found.chunks.insert(chunk.number, chunk);
-                    }
+                    Some(sk) if sk.starts_with(layout::CHUNK_PREFIX) => match Chunk::decode(id, &item) {
+                        Ok(chunk) => drop(found.chunks.insert(chunk.number, chunk)),
+                        Err(error) => found.damaged.push(list::damaged(error)?),
+                    },
                     _ => found.errors = attribute::number(&item, "n").unwrap_or(0),
                 }
             }
@@ -264,8 +264,20 @@ const UNPROCESSED_TRIES: u32 = 8;
 struct Found {
     job: Option<Job>,
     chunks: BTreeMap<u64, Chunk>,
+    /// Chunks that cannot be read.
+    damaged: Vec<Damaged>,
     /// About how many errors are kept for the job, if that was asked for.
     errors: u64,
+}
+
+impl Found {
+    /// The same, if everything could be read.
+    fn whole(mut self) -> Result<Self, StoreError> {
+        match self.damaged.pop() {
+            Some(Damaged { subject, why }) => Err(StoreError::Corrupt { subject, why }),
+            None => Ok(self),
+        }
+    }
 }
 
 #[async_trait]
@@ -324,7 +336,7 @@ impl StatusStore for DynamoStore {
             batches.iter().map(|batch| layout::chunk_key(id, chunks::number_of(*batch))).collect();
         keys.dedup();
         keys.push(layout::head_key(id));
-        let found = self.look(id, keys, Consistency::Eventual).await?;
+        let found = self.look(id, keys, Consistency::Eventual).await?.whole()?;
         let Some(job) = self.found_or_gone(id, found.job).await? else { return Ok(None) };
         let settled: Vec<_> = batches
             .iter()

@@ -85,6 +85,7 @@ impl DynamoStore {
         keys.dedup();
         keys.extend([layout::head_key(id), layout::errors_count_key(id)]);
         let found = self.look(id, keys, Consistency::Eventual).await?;
+        let found = found.whole()?;
         let job = self.found_or_gone(id, found.job).await?.ok_or(StoreError::NotFound(id))?;
         let errors_are_full = found.errors >= job.policy.max_errors;
         Ok(Before { job, chunks: found.chunks, errors_are_full })
@@ -112,7 +113,7 @@ impl DynamoStore {
             }
             written => written?,
         };
-        let PartWritten { chunk, mut effects, added, status } = written;
+        let PartWritten { chunk, mut effects, added, errors, status } = written;
         if added == 0 && past.is_empty() && status.is_none() {
             self.check_duplicates(id, before, &mut effects).await?;
         }
@@ -128,11 +129,7 @@ impl DynamoStore {
         let fails = reports.iter().any(|report| report.settles_as() == Settled::Failed);
         let failed = before.is_some_and(|before| fails || may_have_failed(&before.job, &chunk));
         part.may_decide = failed || self.may_be_last(id, &chunk).await?;
-        for (batch, _) in part.effects.iter().filter(|(_, effect)| *effect == Effect::Corrected) {
-            // Only the bit says which errors count, but for those that release 0.1 wrote.
-            self.delete(id, layout::errors_key_of_0_1(id, *batch)).await?;
-        }
-        self.count_errors(id, &chunk, before, &attempts, &part.effects).await?;
+        self.count_errors(id, &chunk, before, errors).await?;
         if chunk.is_full(None) && chunk.capacity.is_none() && !chunk.compacted {
             self.compact(id, &chunk).await;
         }
@@ -158,13 +155,14 @@ impl DynamoStore {
             let told = effects.iter().map(|(attempt, effect)| (attempt.report.batch(), *effect)).collect();
             let status = job.as_ref().map(|job| job.status);
             if news.is_empty() {
-                return Ok(PartWritten { chunk: seen, effects: told, added: 0, status });
+                return Ok(PartWritten { chunk: seen, effects: told, added: 0, errors: 0, status });
             }
             let added = news.iter().filter(|(_, effect)| *effect == Effect::Counted).count() as u64;
             let expression = Expression::new(id, &news, seen.as_ref(), look, at);
+            let errors = expression.errors;
             match self.write(id, number, expression).await? {
                 Write::Applied(chunk) => {
-                    let mut written = PartWritten { chunk: None, effects: told, added, status };
+                    let mut written = PartWritten { chunk: None, effects: told, added, errors, status };
                     if !chunk.checked || job.is_some_and(|job| job.status.is_terminal()) {
                         self.look_again(id, &chunk, &mut written).await?;
                     }
@@ -339,6 +337,8 @@ struct PartWritten {
     effects: Vec<(BatchIndex, Effect)>,
     /// How many batches the chunk has more.
     added: u64,
+    /// How many more errors are kept, or fewer.
+    errors: i128,
     /// The job's status, if somebody looked.
     status: Option<Status>,
 }

@@ -1,7 +1,9 @@
 //! The store over a wire that loses and holds requests: what others see in between, and what is left.
 
 mod chunks;
+mod counts;
 mod erasing;
+mod errors;
 mod rig;
 
 use std::{sync::Arc, time::Duration};
