@@ -3,7 +3,7 @@
 //! | attribute | of | what |
 //! |---|---|---|
 //! | `pk`, `sk` | all | the key |
-//! | `sv` | all but idempotency keys | the version of this layout |
+//! | `sv` | all but idempotency keys and the count of a job's errors | the version of this layout |
 //! | `ttl_at` | all, from their first write | when DynamoDB may delete it, in seconds |
 //! | `st` | heads, chunks of terminal jobs | the job's status |
 //! | `job` | heads, idempotency keys | the record as JSON; the id of the job that has the key |
@@ -12,15 +12,18 @@
 //! | `dp`, `due` | heads of jobs a sweeper may have to look at | the key of the index `by_due` |
 //! | `c`, `f` | chunks | string sets: the batches settled, and those of them that failed, from "0" in each chunk (AWS's DynamoDB Local takes a third less time for string sets than for number sets; their size is the same) |
 //! | `e0`…`e5` | chunks | numbers that say with two bits for each of 43 batches which attempt's errors are listed: added with the batch, in the write that counts it |
-//! | `en` | chunks | errors that were kept for batches of the chunk |
-//! | `cap` | the last chunk | its size; of a compacted one 0 |
+//! | `r` | chunks | batches that an earlier release counted as failed and that completed since: errors that release 0.1 wrote of them are not listed |
+//! | `x0`…`x255` | chunks | what a failed batch failed with, until it completes: its items and the number of errors kept, as text |
+//! | `en` | chunks | errors that are kept of what the batches of the chunk are settled as |
+//! | `k` | chunks | since it exists, somebody has looked whether the job has it: writes need not look again |
+//! | `cap` | the last chunk, and what is past it | its size, which is 0 past the total; of a compacted one 0 |
 //! | `z` | full chunks | compacted: the number of its batches, all settled; `c` is gone |
-//! | `ip`, `ix` | chunks | items processed, items failed |
+//! | `ip`, `ix` | chunks | items processed, and failed ones of completed batches (under earlier releases of failed ones, too) |
 //! | `l` | chunks | the last report, in milliseconds |
 //! | `s0`…`s255` | chunks | when a batch in flight was begun, in milliseconds since the job's creation |
 //! | `b`, `rows`, `more` | errors | the batch, its errors, and their lines and inputs, as JSON |
 //! | `p`, `x` | errors | items processed and failed of the attempt they belong to |
-//! | `n` | the count of a job's errors | about how many are kept: each chunk adds [`ERRORS_STEP`] when it has that many more |
+//! | `n` | the count of a job's errors | about how many are kept: each chunk adds [`ERRORS_STEP`] when it has that many more, and takes them away when it has that many fewer |
 //! | others of one letter | chunks | the estimator's sums ([`status_core::Sum::name`]) |
 
 use std::collections::HashMap;
@@ -85,7 +88,10 @@ pub fn chunk_sk(number: u64) -> AttributeValue {
 /// What every write of a chunk sets, with [`chunk_birth`]: its version, and an expiry from its birth on.
 pub const CHUNK_BIRTH: &str = "sv = :sv, ttl_at = if_not_exists(ttl_at, :ttl)";
 
-/// The values of [`CHUNK_BIRTH`].
+/// The condition of every write of a chunk: what a newer version wrote is left to it.
+pub const CHUNK_IS_OURS: &str = "(attribute_not_exists(sv) OR sv = :sv)";
+
+/// The values of [`CHUNK_BIRTH`] and [`CHUNK_IS_OURS`].
 pub fn chunk_birth(id: JobId) -> Item {
     HashMap::from([(":sv".into(), number(SCHEMA)), (":ttl".into(), seconds(id.latest_end()))])
 }
@@ -105,12 +111,7 @@ pub fn errors_key(id: JobId, batch: BatchIndex, settled: Settled, attempt: u8) -
     key(errors_pk(id), format!("{ERRORS_PREFIX}{:08}{way}{attempt}", batch.get()))
 }
 
-/// The key of a batch's errors as release 0.1 wrote it, however the batch was settled.
-pub fn errors_key_of_0_1(id: JobId, batch: BatchIndex) -> Item {
-    key(errors_pk(id), errors_from(batch.get()))
-}
-
-/// Where the errors of this batch and of all after it are.
+/// Where the errors of this batch and of all after it are; release 0.1 kept the batch's own just there.
 pub fn errors_from(batch: u64) -> String {
     format!("{ERRORS_PREFIX}{batch:08}")
 }

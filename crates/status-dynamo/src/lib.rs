@@ -60,8 +60,8 @@ use std::{
 use async_trait::async_trait;
 use aws_sdk_dynamodb::{Client, types::KeysAndAttributes};
 use status_core::{
-    BatchIndex, BatchReport, BatchState, Begun, Clock, Consistency, Created, Due, Facts, ItemError, Job,
-    JobId, JobState, OwnerId, Page, PageRequest, Settled, Status, StatusStore, StoreError, SystemClock,
+    BatchIndex, BatchReport, BatchState, Begun, Clock, Consistency, Created, Damaged, Due, Facts, ItemError,
+    Job, JobId, JobState, OwnerId, Page, PageRequest, Settled, Status, StatusStore, StoreError, SystemClock,
     Timestamp, Written, chunk as chunks,
 };
 
@@ -164,10 +164,10 @@ impl DynamoStore {
             for item in self.batch_get(&format!("job {id}"), part.to_vec(), consistency).await? {
                 match attribute::text(&item, layout::SK) {
                     Some(layout::HEAD) => found.job = Some(head::decode(id, &item)?),
-                    Some(sk) if sk.starts_with(layout::CHUNK_PREFIX) => {
-                        let chunk = Chunk::decode(id, &item)?;
-                        found.chunks.insert(chunk.number, chunk);
-                    }
+                    Some(sk) if sk.starts_with(layout::CHUNK_PREFIX) => match Chunk::decode(id, &item) {
+                        Ok(chunk) => drop(found.chunks.insert(chunk.number, chunk)),
+                        Err(error) => found.damaged.push(list::damaged(error)?),
+                    },
                     _ => found.errors = attribute::number(&item, "n").unwrap_or(0),
                 }
             }
@@ -214,31 +214,45 @@ impl DynamoStore {
             let key = layout::chunk_key(id, total / CHUNK);
             self.mark(id, key, total % CHUNK, "attribute_not_exists(z)").await?;
         }
-        let first = chunks::chunks_of(total);
-        if first > layout::LAST_CHUNK {
-            // A job as long as jobs get has no chunk past its total, and DynamoDB refuses an empty range.
-            return Ok(());
-        }
-        let past = self
-            .query(id.to_string(), Consistency::Strong)
-            .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
-            .expression_attribute_values(":first", layout::chunk_sk(first))
-            .expression_attribute_values(":last", layout::chunk_sk(layout::LAST_CHUNK))
-            .projection_expression("pk, sk");
-        for key in self.read_by(|| format!("job {id}"), past.send()).await?.items.unwrap_or_default() {
-            self.mark(id, key, 0, "attribute_exists(pk) AND attribute_not_exists(z)").await?;
+        let (first, mut start) = (chunks::chunks_of(total), None);
+        // Past the last chunk that a job can have there is none.
+        while first <= layout::LAST_CHUNK {
+            let past = self
+                .query(id.to_string(), Consistency::Strong)
+                .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
+                .expression_attribute_values(":first", layout::chunk_sk(first))
+                .expression_attribute_values(":last", layout::chunk_sk(layout::LAST_CHUNK))
+                .projection_expression("pk, sk")
+                .set_exclusive_start_key(start);
+            let page = self.read_by(|| format!("job {id}"), past.send()).await?;
+            for key in page.items.unwrap_or_default() {
+                self.close(id, key).await?;
+            }
+            start = page.last_evaluated_key;
+            if start.is_none() {
+                break;
+            }
         }
         Ok(())
+    }
+
+    /// Tells a chunk that the job does not have that it has room for none.
+    pub(crate) async fn close(&self, id: JobId, key: Item) -> Result<(), StoreError> {
+        self.mark(id, key, 0, "attribute_exists(pk) AND attribute_not_exists(z)").await
     }
 
     async fn mark(&self, id: JobId, key: Item, size: u64, condition: &str) -> Result<(), StoreError> {
         let update = self
             .update(key)
             .update_expression(format!("SET {}, cap = :cap", layout::CHUNK_BIRTH))
-            .condition_expression(condition)
+            .condition_expression(format!("{condition} AND {}", layout::CHUNK_IS_OURS))
             .set_expression_attribute_values(Some(layout::chunk_birth(id)))
             .expression_attribute_values(":cap", layout::number(size));
-        self.write_by(|| format!("job {id}"), update.send()).await.map(drop)
+        match self.write_by(|| format!("job {id}"), update.send()).await? {
+            // One that is compacted, and so full, is refused, too.
+            Write::Refused(Some(there)) => Chunk::decode(id, &there).map(drop),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -250,8 +264,20 @@ const UNPROCESSED_TRIES: u32 = 8;
 struct Found {
     job: Option<Job>,
     chunks: BTreeMap<u64, Chunk>,
+    /// Chunks that cannot be read.
+    damaged: Vec<Damaged>,
     /// About how many errors are kept for the job, if that was asked for.
     errors: u64,
+}
+
+impl Found {
+    /// The same, if everything could be read.
+    fn whole(mut self) -> Result<Self, StoreError> {
+        match self.damaged.pop() {
+            Some(Damaged { subject, why }) => Err(StoreError::Corrupt { subject, why }),
+            None => Ok(self),
+        }
+    }
 }
 
 #[async_trait]
@@ -310,7 +336,7 @@ impl StatusStore for DynamoStore {
             batches.iter().map(|batch| layout::chunk_key(id, chunks::number_of(*batch))).collect();
         keys.dedup();
         keys.push(layout::head_key(id));
-        let found = self.look(id, keys, Consistency::Eventual).await?;
+        let found = self.look(id, keys, Consistency::Eventual).await?.whole()?;
         let Some(job) = self.found_or_gone(id, found.job).await? else { return Ok(None) };
         let settled: Vec<_> = batches
             .iter()

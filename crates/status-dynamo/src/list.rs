@@ -104,7 +104,7 @@ impl DynamoStore {
 }
 
 /// What is damaged alone; any other error is one of the whole list.
-fn damaged(error: StoreError) -> Result<Damaged, StoreError> {
+pub(crate) fn damaged(error: StoreError) -> Result<Damaged, StoreError> {
     match error {
         StoreError::Corrupt { subject, why } => Ok(Damaged { subject, why }),
         error => Err(error),
