@@ -145,7 +145,7 @@ impl ItemError {
 ///
 /// Its numbers and texts are bounded when it is made, so that no report can make stored state
 /// unreadable: at most [`BatchReport::MAX_ITEMS`] items, [`ItemError::MAX_PER_BATCH`] errors, and
-/// [`BatchReport::MAX_INPUTS`] bytes of their inputs. What is beyond is cut.
+/// [`BatchReport::MAX_INPUTS`] bytes of their inputs as JSON. What is beyond is cut.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BatchReport {
     batch: BatchIndex,
@@ -157,7 +157,8 @@ pub struct BatchReport {
 impl BatchReport {
     /// The most items of one batch that are counted: a thousand million.
     pub const MAX_ITEMS: u64 = 1_000_000_000;
-    /// The most bytes of inputs that one batch's errors keep, together.
+    /// The most bytes of inputs that one batch's errors keep, together, each as a JSON string: control
+    /// characters take six bytes there, and stores keep JSON.
     pub const MAX_INPUTS: usize = 128 << 10;
 
     /// `batch` is done: `processed` items are in the results, `failed` are not.
@@ -187,8 +188,12 @@ impl BatchReport {
         let mut room = Self::MAX_INPUTS;
         let bounded = errors.into_iter().take(ItemError::MAX_PER_BATCH).map(|error| {
             let mut error = error.bounded(self.batch);
-            error.input = error.input.filter(|input| input.len() <= room);
-            room -= error.input.as_ref().map_or(0, String::len);
+            error.input = error.input.filter(|input| {
+                let length = json_length(input);
+                let fits = length <= room;
+                room -= if fits { length } else { 0 };
+                fits
+            });
             error
         });
         self.errors = bounded.collect();
@@ -250,6 +255,16 @@ impl BatchReport {
     }
 }
 
+/// The bytes of a text as a JSON string.
+fn json_length(text: &str) -> usize {
+    let escaped = |byte: u8| match byte {
+        b'"' | b'\\' | 0x08 | 0x09 | 0x0a | 0x0c | 0x0d => 2,
+        0x00..=0x1f => 6,
+        _ => 1,
+    };
+    2 + text.bytes().map(escaped).sum::<usize>()
+}
+
 /// What recording a report did.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Effect {
@@ -270,5 +285,26 @@ impl Effect {
     /// Whether the report changed anything.
     pub const fn is_change(self) -> bool {
         matches!(self, Self::Counted | Self::Corrected)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_are_bounded_as_json() {
+        let batch = BatchIndex::new(0).expect("small");
+        for text in ["\u{1}", "\u{0}", "\"", "\\", "\n", "\u{7f}", "ä", "x", "\u{2028}"] {
+            let input = text.repeat(1_300 / text.len());
+            assert_eq!(json_length(&input), serde_json::to_string(&input).expect("JSON").len(), "{text:?}");
+            let errors =
+                (0..100).map(|i| ItemError::new(batch, Some(i), "bad", "bad").with_input(input.clone()));
+            let report = BatchReport::completed(batch, 0, 100).with_errors(errors);
+            let inputs: Vec<_> = report.errors().iter().filter_map(|error| error.input.as_ref()).collect();
+            let length: usize = inputs.iter().map(|i| serde_json::to_string(i).expect("JSON").len()).sum();
+            assert!(length <= BatchReport::MAX_INPUTS, "{text:?}: {length}");
+            assert!(length + 9_000 > BatchReport::MAX_INPUTS || inputs.len() == 100, "{text:?}: {length}");
+        }
     }
 }

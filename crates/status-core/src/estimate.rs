@@ -193,6 +193,28 @@ pub fn remaining(work: &Work) -> Option<Remaining> {
     })
 }
 
+/// How long a batch of this job may take before its silence is unlikely; `None` while too few are known.
+///
+/// Durations are taken as lognormal, as everywhere here, so the quantile is e^(mean + k·deviation) of ln d.
+pub(crate) fn longest_likely(moments: &Moments) -> Option<Duration> {
+    let sum = |sum| float(moments.get(sum));
+    let n = sum(Sum::Samples);
+    if n < SILENCE_SAMPLES {
+        return None;
+    }
+    let mean = sum(Sum::LnDuration) / n / 1e3;
+    let variance = at_least(0.0, sum(Sum::LnDurationSquared) / n / 1e6 - mean * mean);
+    let ms = (mean + SILENCE_DEVIATIONS * variance.sqrt()).exp();
+    Some(millis(at_most(SILENCE_LONGEST, ms / 1e3)))
+}
+
+/// Batches from which on their own durations say what silence is likely: the deviation of fewer is a guess.
+const SILENCE_SAMPLES: f64 = 5.0;
+/// The quantile of the normal distribution at 99.9%: of a thousand batches one takes longer.
+const SILENCE_DEVIATIONS: f64 = 3.09;
+/// No silence of more than a day is likely, whatever outliers say. In seconds.
+const SILENCE_LONGEST: f64 = 86_400.0;
+
 /// The larger one; `floor` where the other is not a number. One instruction, unlike [`f64::max`].
 fn at_least(floor: f64, x: f64) -> f64 {
     if x > floor { x } else { floor }

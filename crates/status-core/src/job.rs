@@ -198,7 +198,8 @@ impl NewJob {
         self
     }
 
-    /// The same under an idempotency key of 1 to 255 bytes.
+    /// The same under an idempotency key of 1 to 255 bytes. Which requests are the same says
+    /// [`Job::is_same_request`].
     #[must_use]
     pub fn with_key(mut self, key: impl Into<String>) -> Self {
         self.idempotency_key = Some(key.into());
@@ -244,7 +245,8 @@ impl NewJob {
             title: text::checked("title", self.title, 255)?,
             kind: self.kind.map(|kind| named("kind", kind)).transpose()?,
             noun: None,
-            file: self.file,
+            // Its fields can be changed after it was made.
+            file: self.file.map(|file| FileInfo::new(file.name, file.size, file.content_type)).transpose()?,
             parent: self.parent,
             child: None,
             attempts: 0,
@@ -374,11 +376,13 @@ impl Job {
         self.totals.map(|t| t.batches)
     }
 
-    /// Whether `other` was asked for by the same request, as far as the answer depends on it: what an
-    /// idempotency key stands for.
+    /// Whether `other` was asked for by the same request: what an idempotency key stands for. That is its
+    /// owner, title, kind, file and parent, and the names of its hooks. Its policy is not compared: it
+    /// is often the tracker's, which may change between two tries.
     pub fn is_same_request(&self, other: &Self) -> bool {
-        (&self.owner, &self.title, &self.kind, &self.file, self.parent)
-            == (&other.owner, &other.title, &other.kind, &other.file, other.parent)
+        let hooks = |job: &Self| job.hooks.iter().map(|hook| hook.name.clone()).collect::<Vec<_>>();
+        (&self.owner, &self.title, &self.kind, &self.file, self.parent, hooks(self))
+            == (&other.owner, &other.title, &other.kind, &other.file, other.parent, hooks(other))
     }
 
     /// Whether the job notes when work on its batches begins, as it stands.
@@ -395,32 +399,47 @@ impl Job {
                 || self.policy.tolerance.is_exceeded(counts.failed, total))
     }
 
-    /// The moment from which a sweeper should look at the job after its last decision.
+    /// The moment from which a sweeper should look at the job after its last decision: the first of those
+    /// at which time alone may decide it.
     ///
-    /// A job in Processing is looked at from the time it could be stalled: a worker may have died between
-    /// settling the last batch and deciding. A terminal job is due at once, until its end is propagated.
+    /// A job in Processing is also looked at from the time it could be stalled: a worker may have died
+    /// between settling the last batch and deciding. A terminal job is due at once, until its end is
+    /// propagated.
     pub fn due_at(&self) -> Timestamp {
-        let policy = &self.policy;
-        let due = match self.status {
-            Status::Uploading => clock::after(self.updated_at, policy.upload_timeout),
-            Status::Uploaded => clock::after(self.updated_at, policy.processing_timeout),
-            Status::Processing => {
-                let stalled = clock::after(self.started_at.unwrap_or(self.updated_at), policy.stall_after);
-                let unheard = self.cancel_requested.as_ref().map(|c| clock::after(c.at, policy.cancel_grace));
-                unheard.map_or(stalled, |unheard| unheard.min(stalled))
-            }
-            Status::Completed | Status::Failed | Status::Cancelled => {
-                return self.finished_at.unwrap_or(self.updated_at);
-            }
-        };
-        due.min(self.overdue_at())
+        if self.status.is_terminal() {
+            return self.finished_at.unwrap_or(self.updated_at);
+        }
+        let first = self.timeouts(self.updated_at).into_iter().min().unwrap_or(Timestamp::MAX);
+        if self.status != Status::Processing {
+            return first;
+        }
+        let stalled = |since| clock::after(since, self.policy.stall_after);
+        let began = stalled(self.started_at.unwrap_or(self.updated_at));
+        let is_ahead = began > self.updated_at;
+        first.min(if is_ahead { began } else { stalled(self.updated_at) })
     }
 
-    /// When a sweeper that has looked at the job at `now` and found nothing to decide should look again.
-    pub fn next_look(&self, now: Timestamp) -> Timestamp {
+    /// When a sweeper that has looked at the job at `now`, and found nothing to decide, should look again:
+    /// when it may be stalled, or at the first moment that is still ahead at which time alone may decide
+    /// it. `last_at` is when a batch was last heard of.
+    pub fn next_look(&self, now: Timestamp, last_at: Option<Timestamp>) -> Timestamp {
         let again = clock::after(now, self.policy.stall_after.max(Self::SHORTEST_LOOK));
-        let next = if self.due_at() > now { self.due_at().min(again) } else { again };
-        if self.overdue_at() > now { next.min(self.overdue_at()) } else { next }
+        let heard_at = last_at.map_or(self.updated_at, |at| at.max(self.updated_at));
+        let ahead = self.timeouts(heard_at).into_iter().filter(|at| *at > now);
+        ahead.fold(again, Timestamp::min)
+    }
+
+    /// The moments at which time alone decides a job that is not over, if it was last heard of at
+    /// `heard_at`: nobody has heard the request to cancel, nothing was heard at all, it is past its
+    /// deadline.
+    fn timeouts(&self, heard_at: Timestamp) -> [Timestamp; 3] {
+        let policy = &self.policy;
+        let silence = match self.status {
+            Status::Uploading => policy.upload_timeout,
+            _ => policy.processing_timeout,
+        };
+        let unheard = self.cancel_requested.as_ref().map(|c| clock::after(c.at, policy.cancel_grace));
+        [unheard.unwrap_or(Timestamp::MAX), clock::after(heard_at, silence), self.overdue_at()]
     }
 
     /// Sweepers look at a job at most this often.
@@ -472,12 +491,23 @@ mod tests {
         assert!(make(NewJob::titled("")).is_err());
         assert!(make(NewJob::titled(long.clone())).is_err());
         assert!(make(NewJob::titled("a").with_kind(long.clone())).is_err());
-        assert!(make(NewJob::titled("a").with_key(long)).is_err());
+        assert!(make(NewJob::titled("a").with_key(long.clone())).is_err());
+        let mut file = FileInfo::new("a.csv", 1, "text/csv").expect("a good file");
+        file.name = long.clone();
+        assert_eq!(
+            make(NewJob { title: "a".into(), ..NewJob::new(file.clone()) }).expect_err("long").field,
+            "file_name"
+        );
+        (file.name, file.content_type) = ("a.csv".into(), long);
+        assert_eq!(make(NewJob::new(file)).expect_err("long").field, "content_type");
         let hooks = (0..9).fold(NewJob::titled("a"), |job, n| job.with_hook(n.to_string()));
         assert_eq!(make(hooks).expect_err("too many").to_string(), "hooks are 9; at most 8 are accepted");
         let endless = Policy { deadline: Duration::MAX, retention: Duration::MAX, ..Policy::default() };
         let policy = make(NewJob::titled("a").with_policy(endless)).expect("bounded").policy;
         assert_eq!((policy.deadline, policy.retention), (Policy::MAX_DEADLINE, Policy::MAX_RETENTION));
+        let forgotten = Policy { retention: Duration::ZERO, ..Policy::default() };
+        let policy = make(NewJob::titled("a").with_policy(forgotten)).expect("bounded").policy;
+        assert_eq!(policy.retention, Policy::MIN_RETENTION, "its end has to be seen");
     }
 
     #[test]
@@ -496,13 +526,20 @@ mod tests {
         job.status = Status::Processing;
         job.started_at = Some(at(100));
         assert_eq!(job.due_at(), at(220));
-        assert_eq!(job.next_look(at(300)), at(420));
-        job.cancel_requested = Some(CancelRequest { at: at(310), by: Actor::OWNER, reason: None });
-        assert_eq!(job.due_at(), at(220), "late already");
-        job.started_at = Some(at(330));
-        assert_eq!((job.due_at(), job.next_look(at(320))), (at(340), at(340)));
+        assert_eq!(job.next_look(at(300), None), at(420));
+        (job.updated_at, job.cancel_requested) =
+            (at(310), Some(CancelRequest { at: at(310), by: Actor::OWNER, reason: None }));
+        assert_eq!(job.due_at(), at(340), "when nobody has heard the request");
+        assert_eq!(job.next_look(at(320), None), at(340), "also after a look that came before");
+        assert_eq!(job.next_look(at(345), None), at(465));
+        job.cancel_requested = None;
+        assert_eq!(job.due_at(), at(430), "what is over is not ahead");
+        job.policy.processing_timeout = Duration::from_secs(60);
+        assert_eq!((job.due_at(), job.next_look(at(320), None)), (at(370), at(370)));
+        assert_eq!(job.next_look(at(360), Some(at(350))), at(410), "a batch was heard of");
+        job.policy.processing_timeout = Policy::MAX_DEADLINE;
         let overdue = 30 * 86_400;
-        assert_eq!(job.next_look(at(overdue - 5)), at(overdue));
-        assert_eq!(job.next_look(at(overdue)), at(overdue + 120));
+        assert_eq!(job.next_look(at(overdue - 5), None), at(overdue));
+        assert_eq!(job.next_look(at(overdue), None), at(overdue + 120));
     }
 }

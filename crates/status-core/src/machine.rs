@@ -4,6 +4,8 @@
 //! Commands say "at least this far": what is already so succeeds as [`Verdict::AlreadyApplied`], what contradicts
 //! a terminal decision is a [`Rejection`] that names both statuses.
 
+use std::cmp::Ordering;
+
 use crate::{
     Actor, BatchIndex, CancelRequest, Decision, Facts, Failure, HistoryEntry, ItemError, Job, Outcome, Stage,
     Status, Timestamp, Totals, clock, text,
@@ -142,6 +144,12 @@ pub fn decide(
     Ok(next.changed_from(job).map_or(Verdict::AlreadyApplied, Verdict::Next))
 }
 
+/// Whether a job failed for too many failed batches, so that [`name_culprit`] can name one.
+pub fn lacks_culprit(job: &Job) -> bool {
+    job.status == Status::Failed
+        && job.failure.as_ref().is_some_and(|failure| failure.code == TOO_MANY_FAILED)
+}
+
 /// Names the error that made a job fail for too many failed batches, in its failure and its history.
 /// Decoration: without it the decision is the same.
 pub fn name_culprit(job: &mut Job, error: &ItemError) {
@@ -226,6 +234,10 @@ impl Draft<'_> {
         match self.job.status {
             Status::Uploading | Status::Uploaded => self.begin_processing(),
             Status::Processing | Status::Completed => {}
+            // The answer to the seal that decided the job was lost.
+            Status::Failed | Status::Cancelled if totals.is_some() && self.job.totals == totals => {
+                return Ok(());
+            }
             Status::Failed | Status::Cancelled => return self.contradiction(Status::Processing),
         }
         match totals {
@@ -265,15 +277,34 @@ impl Draft<'_> {
         if self.facts.is_incomplete || total.is_none_or(|total| counts.settled() < total) {
             return;
         }
+        let astray = self.items_astray();
         let outcome = match (counts.failed, counts.items_failed, total) {
+            _ if astray.is_some() => Outcome::Partial,
             (0, 0, Some(0)) => Outcome::Empty,
             (0, 0, _) => Outcome::Succeeded,
             _ => Outcome::Partial,
         };
-        let reason = (outcome == Outcome::Partial)
+        let failed = (counts.failed > 0 || counts.items_failed > 0)
             .then(|| format!("{} batches and {} items failed", counts.failed, counts.items_failed));
+        let reasons: Vec<_> = failed.into_iter().chain(astray.clone()).collect();
         self.job.outcome = Some(outcome);
-        self.finish(Status::Completed, reason);
+        self.finish(Status::Completed, Some(reasons.join("; ")).filter(|reason| !reason.is_empty()));
+        self.job.stage = astray;
+    }
+
+    /// What is wrong with the number of items of a job whose batches all settled, if somebody counted them:
+    /// each is either processed or failed. A file that was cut in two ways loses some.
+    fn items_astray(&self) -> Option<String> {
+        let (expected, counts) = (self.job.totals?.items?, self.facts.counts);
+        let found = counts.items_processed.saturating_add(counts.items_failed);
+        match expected.cmp(&found) {
+            Ordering::Equal => None,
+            Ordering::Greater => Some(format!(
+                "{} of {expected} items are missing: neither processed nor failed",
+                expected - found
+            )),
+            Ordering::Less => Some(format!("{found} items were reported instead of {expected}")),
+        }
     }
 
     fn cancel(&mut self, reason: Option<&str>) -> Result<(), Rejection> {

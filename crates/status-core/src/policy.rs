@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 pub struct Policy {
     /// How many failed batches the job survives.
     pub tolerance: Tolerance,
-    /// Nothing heard for longer than this: the job is shown as stalled. Two minutes.
+    /// Nothing heard for longer than this, nor for longer than the job's own batches make likely
+    /// ([`Health::Stalled`](crate::Health)): the job is shown as stalled. Sweepers look at it as often.
+    /// Two minutes.
     #[serde(with = "millis")]
     pub stall_after: Duration,
     /// A cancel request that no worker saw within this time is confirmed by the sweeper. Thirty seconds.
@@ -27,14 +29,16 @@ pub struct Policy {
     /// at most [`Policy::MAX_DEADLINE`].
     #[serde(with = "millis")]
     pub deadline: Duration,
-    /// How long the record outlives the terminal decision. Ninety days; at most [`Policy::MAX_RETENTION`].
+    /// How long the record outlives the terminal decision. Ninety days; at least
+    /// [`Policy::MIN_RETENTION`], at most [`Policy::MAX_RETENTION`].
     #[serde(with = "millis")]
     pub retention: Duration,
     /// Whether the start of each batch is recorded too: a better estimate and "8 running", for one more write
     /// (shared by all batches of one delivery). Off, since only whoever writes the workers knows whether they take several batches at once; where they
     /// do, it is worth turning on.
     pub track_starts: bool,
-    /// At most this many errors of items are kept and listed for a job. 10,000.
+    /// At most this many errors of items are kept and listed for a job, and of each batch at most
+    /// [`ItemError::MAX_PER_BATCH`](crate::ItemError::MAX_PER_BATCH). 10,000.
     pub max_errors: u64,
 }
 
@@ -44,6 +48,9 @@ impl Policy {
     pub const MAX_DEADLINE: Duration = Duration::from_secs(366 * 24 * 3_600);
     /// How long after its deadline a job is surely over, if sweepers run at all. 30 days.
     pub const SWEPT_WITHIN: Duration = Duration::from_secs(30 * 24 * 3_600);
+    /// The shortest [`retention`](Policy::retention): an hour. The worker of the last batch, and whoever
+    /// watches the job, have to see its end.
+    pub const MIN_RETENTION: Duration = Duration::from_secs(3_600);
     /// The longest [`retention`](Policy::retention): ten years.
     pub const MAX_RETENTION: Duration = Duration::from_secs(3_653 * 24 * 3_600);
 
@@ -51,7 +58,7 @@ impl Policy {
     #[must_use]
     pub fn bounded(mut self) -> Self {
         self.deadline = self.deadline.min(Self::MAX_DEADLINE);
-        self.retention = self.retention.min(Self::MAX_RETENTION);
+        self.retention = self.retention.clamp(Self::MIN_RETENTION, Self::MAX_RETENTION);
         self
     }
 }

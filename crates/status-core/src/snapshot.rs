@@ -128,7 +128,9 @@ pub struct ItemProgress {
     pub total: Option<u64>,
     /// In the results.
     pub processed: u64,
-    /// Not in the results, and listed with the errors.
+    /// Not in the results, and listed with the errors: of each batch at most
+    /// [`ItemError::MAX_PER_BATCH`](crate::ItemError::MAX_PER_BATCH), of the job at most
+    /// [`Policy::max_errors`](crate::Policy::max_errors).
     pub failed: u64,
 }
 
@@ -156,7 +158,8 @@ pub struct Estimate {
 pub enum Health {
     /// Something was heard lately, or the job is terminal.
     Active,
-    /// Nothing was heard for longer than the policy allows.
+    /// Nothing was heard for longer than the job's own batches make likely and the policy's
+    /// [`stall_after`](crate::Policy::stall_after).
     Stalled,
 }
 
@@ -170,8 +173,12 @@ impl Snapshot {
         let started = facts.running.iter().copied().fold(heard_at, Timestamp::max);
         let silent = clock::between(started, now);
         let terminal = job.status.is_terminal();
-        let health =
-            if !terminal && silent > job.policy.stall_after { Health::Stalled } else { Health::Active };
+        let likely = estimate::longest_likely(&facts.moments).unwrap_or_default();
+        let health = if !terminal && silent > job.policy.stall_after.max(likely) {
+            Health::Stalled
+        } else {
+            Health::Active
+        };
         let running = in_flight(state, now);
         let progress = Progress {
             fraction: fraction(state),
@@ -253,7 +260,11 @@ impl Snapshot {
         let passed = [Status::Uploaded, Status::Processing].into_iter();
         let passed = passed
             .filter(|status| next.started_at.is_some() && self.status < *status && *status < next.status);
-        (self.version + 1..).zip(passed).map(move |(version, status)| {
+        // Where one decision passes two statuses, there is one version for both: the later is shown.
+        let room = next.version.saturating_sub(self.version + 1);
+        let passed: Vec<_> = passed.collect();
+        let left_out = passed.len().saturating_sub(usize::try_from(room).unwrap_or(usize::MAX));
+        (self.version + 1..).zip(passed.into_iter().skip(left_out)).map(move |(version, status)| {
             let processing = status == Status::Processing;
             let UploadProgress { total, .. } = self.progress.upload;
             let upload = UploadProgress { bytes: total, total };

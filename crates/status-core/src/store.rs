@@ -96,8 +96,9 @@ pub trait StatusStore: Debug + Send + Sync + 'static {
     /// cannot be added to what is stored, since that cannot be read, is [`Effect::Damaged`], changes nothing
     /// and takes no other with it.
     ///
-    /// The errors of items are those of the attempt that counted, in full, up to the job's
-    /// [`max_errors`](crate::Policy::max_errors). When the call fails half-way, some of the reports may
+    /// The errors of items are those of the attempt that counted, at most
+    /// [`ItemError::MAX_PER_BATCH`] of each batch and the job's
+    /// [`max_errors`](crate::Policy::max_errors) in all. When the call fails half-way, some of the reports may
     /// have counted; repeating it completes it.
     ///
     /// # Errors
@@ -122,7 +123,8 @@ pub trait StatusStore: Debug + Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<BatchIndex>, StoreError>;
 
-    /// The jobs of an owner, newest first; counters of running jobs are not read for it. With a status,
+    /// The jobs of an owner, newest first; facts are not read for it, so that a job that is over stands
+    /// there with the counters of the moment in which its end was decided. With a status,
     /// a page may hold fewer jobs than its limit, even none, and still name a next one: the store
     /// reads a bounded number of jobs for one page. May be a moment old.
     async fn list(
@@ -152,13 +154,17 @@ pub trait StatusStore: Debug + Send + Sync + 'static {
     }
 
     /// How many jobs of the owner are not over; counting ends at `at_most`. May be a moment old.
+    ///
+    /// A store without an index for it looks at the owner's newest 5,000 jobs and no others, as this
+    /// provided method does: an open one behind so many newer ones is not counted.
     async fn count_open(&self, owner: &OwnerId, at_most: usize) -> Result<usize, StoreError> {
         let jobs = matching(self, owner, at_most, |job| !job.status.is_terminal()).await?;
         Ok(jobs.len())
     }
 
     /// The jobs of the owner that are not over, and those that were decided about at or after `since`,
-    /// newest first, at most `limit`. May be a moment old.
+    /// newest first, at most `limit`. May be a moment old. Of how many jobs, says
+    /// [`count_open`](Self::count_open).
     async fn changed_since(
         &self,
         owner: &OwnerId,
@@ -168,7 +174,8 @@ pub trait StatusStore: Debug + Send + Sync + 'static {
         matching(self, owner, limit, |job| !job.status.is_terminal() || job.updated_at >= since).await
     }
 
-    /// The owner's last completed jobs of a kind, newest first, at most `limit`.
+    /// The owner's last completed jobs of a kind, newest first, at most `limit`. Of how many jobs, says
+    /// [`count_open`](Self::count_open).
     async fn last_completed(
         &self,
         owner: &OwnerId,

@@ -505,7 +505,7 @@ impl Tracker {
             Status::Cancelled => swept.cancelled += 1,
             Status::Uploading | Status::Uploaded | Status::Processing => {
                 if after.job.revision == before.job.revision {
-                    self.store.postpone(&leased, after.job.next_look(now)).await?;
+                    self.store.postpone(&leased, after.job.next_look(now, after.facts.last_at)).await?;
                 }
             }
         }
@@ -565,7 +565,8 @@ impl Tracker {
             let decided = machine::decide(&job, &facts, command, by, self.clock.now());
             let (next, is_answer) = match decided.map_err(|rejection| Error::Rejected { id, rejection })? {
                 Verdict::AlreadyApplied => return Ok(JobState { job, facts, damaged }),
-                Verdict::Next(next) => (*next, true),
+                // A seal may show that too many batches failed.
+                Verdict::Next(next) => (self.with_culprit(*next).await, true),
                 Verdict::Reconciled(next) => (self.with_culprit(*next).await, false),
             };
             match self.store.decide(&next).await {
@@ -587,7 +588,7 @@ impl Tracker {
     /// The record of a job that failed by its facts, with the error of a failed batch, where that can be
     /// read.
     async fn with_culprit(&self, mut job: Job) -> Job {
-        if job.status == Status::Failed {
+        if machine::lacks_culprit(&job) {
             match self.culprit(job.id).await {
                 Ok(Some(error)) => machine::name_culprit(&mut job, &error),
                 Ok(None) => {}

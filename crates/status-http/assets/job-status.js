@@ -23,6 +23,7 @@ const messages = {
     at: { upload: 'While uploading', split: 'While reading the file', process: 'While processing' },
     retry: 'Uploading the file again may help.',
     errors: 'Download failed rows',
+    errorsBound: 'At most 100 rows of each batch are listed.',
     cancel: 'Cancel',
     notCancelled: 'It could not be cancelled.',
     tryCancelAgain: 'The request to cancel did not arrive. Try again.',
@@ -55,6 +56,7 @@ const messages = {
     at: { upload: 'Beim Hochladen', split: 'Beim Lesen der Datei', process: 'Bei der Verarbeitung' },
     retry: 'Erneutes Hochladen kann helfen.',
     errors: 'Fehlgeschlagene Zeilen herunterladen',
+    errorsBound: 'Je Stapel werden höchstens 100 Zeilen aufgeführt.',
     cancel: 'Abbrechen',
     notCancelled: 'Abbrechen war nicht möglich.',
     tryCancelAgain: 'Die Anfrage kam nicht an. Bitte noch einmal versuchen.',
@@ -492,6 +494,7 @@ class JobStatus extends HTMLElement {
     text($.note, connected === false && !terminal(s) ? words.lost : this.#note || (stalled ? words.stalled : ''));
     $.errors.hidden = !(terminal(s) && s.progress.items.failed > 0);
     text($.errors, words.errors);
+    $.errors.title = words.errorsBound;
     $.errors.href = this.#src + '/errors?format=csv';
     $.cancel.hidden = terminal(s) || cancelling || !known;
     text($.cancel, words.cancel);

@@ -102,7 +102,7 @@ impl Entry {
             let skip = if *batch == first { from.place } else { 0 };
             for (place, error) in errors.iter().enumerate().skip(skip) {
                 if rows.len() == page.limit {
-                    let listed = from.listed + rows.len() as u64;
+                    let listed = from.listed.saturating_add(rows.len() as u64);
                     let next = ErrorsPosition { batch: batch.get(), place, listed };
                     return Ok(Page::new(rows, Some(next.to_string())));
                 }

@@ -68,7 +68,7 @@ pub(crate) fn list(
             let next = ErrorsPosition {
                 batch: u64::try_from(batch).unwrap_or(0),
                 place: usize::try_from(place).unwrap_or(0),
-                listed: from.listed + read as u64,
+                listed: from.listed.saturating_add(read as u64),
             };
             listed.next = Some(next.to_string());
             break;

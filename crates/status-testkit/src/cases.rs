@@ -252,6 +252,9 @@ macro_rules! __cases {
                      job with another one missing.";
                 by_default_the_first_failed_batch_fails_the_job =
                     "By default the first failed batch fails the job, and is named with its error.";
+                items_that_do_not_add_up_make_the_job_partial =
+                    "Where somebody counted the items, a job in which some are neither processed nor failed, \
+                     or too many are, is partial and says so.";
                 tolerated_failures_complete_the_job_partially =
                     "Within its tolerance a job completes as partial; one failure more fails it.";
                 one_failure_too_many_fails_the_job_at_once =
@@ -295,7 +298,8 @@ macro_rules! __cases {
             }
             sweeping {
                 silence_is_a_stall =
-                    "A job that was not heard of for longer than its policy allows is stalled.";
+                    "A job that was not heard of for longer than its policy allows, and than its own batches make \
+                     likely, is stalled.";
                 the_sweeper_fails_what_is_past_its_deadline =
                     "The sweeper fails jobs whose upload or processing does not go on in time.";
                 the_sweeper_leaves_the_living_alone =
@@ -312,6 +316,12 @@ macro_rules! __cases {
                 a_decision_sets_anew_when_a_job_is_due =
                     "A decision makes the job due when its new record says so, wherever it was postponed \
                      to.";
+                a_cancel_is_confirmed_after_its_grace_however_long_the_job_has_run =
+                    "A cancel that no worker hears is confirmed by the first sweep after its grace, however \
+                     long the job has run and whenever sweepers have looked at it before.";
+                a_timeout_that_is_shorter_than_a_stall_is_met =
+                    "A job that is not heard of for its processing timeout fails at the first sweep after \
+                     it, also where the timeout is shorter than a stall.";
                 sweepers_share_the_jobs =
                     "Of several sweepers at once one decides each job, and nothing is left undecided.";
                 quiet_jobs_are_looked_at_once_by_all_sweepers =

@@ -275,7 +275,7 @@ impl Model {
                     let before = self.job.revision;
                     self.command(&Command::Expire, now);
                     if self.job.revision == before {
-                        self.due = Some(self.job.next_look(now));
+                        self.due = Some(self.job.next_look(now, self.last));
                     }
                 }
             }

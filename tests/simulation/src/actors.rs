@@ -2,7 +2,7 @@
 
 mod owner;
 mod splitter;
-mod sweeper;
+pub(crate) mod sweeper;
 mod viewer;
 mod watcher;
 mod worker;

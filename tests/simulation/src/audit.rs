@@ -32,6 +32,7 @@ pub async fn audit(auditor: &Process) {
 
 async fn look_back(auditor: &Process) -> Result<(), Error> {
     let world = &auditor.world;
+    let over = world.time.now();
     sleep(LATE).await;
     sweep(auditor, 5).await?;
     let jobs: Vec<_> =
@@ -44,7 +45,7 @@ async fn look_back(auditor: &Process) -> Result<(), Error> {
     sweep(auditor, 3).await?;
     for (id, _) in &jobs {
         let book = world.ledger.of(*id, |book| book.clone());
-        books::check(auditor, *id, &book).await?;
+        books::check(auditor, *id, &book, over).await?;
     }
     check_lists(auditor, &jobs.iter().map(|(id, _)| *id).collect::<Vec<_>>()).await?;
     check_expiry(auditor, &jobs);

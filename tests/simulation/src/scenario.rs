@@ -236,7 +236,7 @@ fn policy(random: &Random) -> Policy {
     policy.upload_timeout = seconds(random.one_of(&[20, 600, 3_600]));
     policy.processing_timeout = seconds(random.weighted(&[(1, 8), (2, 60), (7, 12 * 3_600)]));
     policy.deadline = seconds(random.weighted(&[(1, 15), (9, 30 * DAY)]));
-    policy.retention = seconds(random.weighted(&[(1, 10), (24, 90 * DAY)]));
+    policy.retention = seconds(random.weighted(&[(1, 3_600), (24, 90 * DAY)]));
     policy.track_starts = random.per_mille(350);
     policy.max_errors = random.weighted(&[(1, 0), (2, 3), (2, 60), (15, 10_000)]);
     policy

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::future::join_all;
-use status_core::{Error, JobId, OwnerId, StatusStore, Tracker};
+use status_core::{Clock, Error, JobId, OwnerId, StatusStore, Timestamp, Tracker};
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -158,6 +158,13 @@ impl World {
     /// Whether nothing goes wrong any more with what begins now.
     pub fn is_quiet(&self) -> bool {
         self.quiet_since.get().is_some()
+    }
+
+    /// Since when nothing goes wrong any more.
+    pub fn quiet_at(&self) -> Option<Timestamp> {
+        let ago = self.time.elapsed().saturating_sub(*self.quiet_since.get()?);
+        let now = self.time.now().as_millisecond();
+        Timestamp::from_millisecond(now - i64::try_from(ago.as_millis()).ok()?).ok()
     }
 
     /// Whether nothing has gone wrong for so long that no call has an excuse to fail.

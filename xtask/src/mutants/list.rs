@@ -164,7 +164,9 @@ mutants! {
         "wakes nobody, in memory":
             "self.changes.send_replace(self.job.revision + self.facts.version());" => "", [MEMORY, kit("one_process", "")];
         "starts what has completed, in memory":
-            "*settled != Some(Settled::Completed) && self.has(*batch)" => "settled.is_some() || self.has(*batch)", [MEMORY];
+            "settled.is_none() && self.has(*batch)" => "self.has(*batch)", [MEMORY];
+        "takes back what a failed batch completes with, in memory":
+            "self.failed.remove(&batch).unwrap_or(0)" => "self.failed.remove(&batch).map_or(0, |_| report.items())", [MEMORY];
     }
     "crates/status-memory/src/index.rs" {
         "forgets jobs that run, in memory":
@@ -224,7 +226,9 @@ mutants! {
         "leaves a dead feed behind":
             "if feeds.get(&self.id).is_some_and(|feed| Arc::ptr_eq(feed, &self.feed)) {" => "if feeds.get(&self.id).is_some_and(|feed| !Arc::ptr_eq(feed, &self.feed)) {", [TRACKER];
         "shows a watcher an older state":
-            "shown.filter(|s| s.covers(&seen) && s.token() != seen)" => "shown.filter(|s| s.token() != seen)", [TRACKER, SIMULATION];
+            "Some(shown) if shown.covers(&seen) => Some(shown)," => "Some(shown) if shown.token() != seen => Some(shown),", [TRACKER, SIMULATION];
+        "hides from a watcher that facts went back":
+            "Ok(snapshot) => Some(Arc::new(snapshot))," => "Ok(snapshot) => Some(Arc::new(snapshot)).filter(|s| s.covers(seen)),", [TRACKER];
         "begins a feed under the lock that its end takes":
             "        tokio::spawn(self.clone().feed(running));\n        receiver" => "        let _feeds = self.feeds.lock();\n        tokio::spawn(self.clone().feed(running));\n        receiver", [TRACKER];
         "ends a watcher's stream with its feed":
@@ -273,12 +277,20 @@ mutants! {
             "if overdue => {" => "if overdue && silent >= policy.processing_timeout => {", [MACHINE, MEMORY];
         "does not begin a job of which a batch was reported":
             "&& self.facts.highest.is_some() {" => "&& self.facts.highest.is_some() && self.job.started_at.is_some() {", [MACHINE, MEMORY, SIMULATION];
+        "completes a job by facts of which a part is missing":
+            "if self.facts.is_incomplete || total.is_none_or(" => "if total.is_none_or(", [MACHINE];
+        "says that a job succeeded that lost items":
+            "_ if astray.is_some() => Outcome::Partial," => "", [MEMORY];
         "seals below what has settled":
             "self.facts.highest.filter(|seen| seen.get() >= given.batches)" => "self.facts.highest.filter(|seen| seen.get() > given.batches)", [MACHINE, MEMORY];
     }
     "crates/status-core/src/policy.rs" {
         "judges a part by the whole tolerance":
             "self.is_exceeded(failed.saturating_mul(parts.max(1)), total)" => "self.is_exceeded(failed.saturating_mul(parts.min(1)), total)", [CORE];
+    }
+    "crates/status-core/src/job.rs" {
+        "forgets after a look what time demands before the next":
+            "ahead.fold(again, Timestamp::min)" => "ahead.last().map_or(again, |_| again)", [CORE, MEMORY];
     }
     "crates/status-core/src/batch.rs" {
         "takes any number of items":

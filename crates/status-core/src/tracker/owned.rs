@@ -100,7 +100,9 @@ impl OwnedJobs {
         self.tracker.watch_as(id, Some(&self.owner), seen).await
     }
 
-    /// The owner's jobs, newest first. One that cannot be read hides no other: see [`Page::damaged`].
+    /// The owner's jobs, newest first. A job that is not in Processing is shown as it was decided last: what
+    /// is counted later (a batch that comes after the end) shows in its own [`snapshot`](Self::snapshot),
+    /// whose version may be higher. So a row's version is not to be compared with a snapshot's. One that cannot be read hides no other: see [`Page::damaged`].
     /// With a status, a page may hold fewer jobs than its limit and still name a next one.
     ///
     /// # Errors
@@ -146,17 +148,17 @@ impl OwnedJobs {
     pub async fn erase(&self, id: JobId) -> Result<(), Error> {
         // A terminal status never changes: nothing can happen between this read and the erasure. Of a job
         // that is over nothing but its own record has to be readable.
-        let mut status = self.owned(id).await?.status;
-        if !status.is_terminal() {
-            status = self.apply(id, &Command::Reconcile).await?.status;
-        }
+        let status = self.owned(id).await?.status;
+        let status =
+            if status.is_terminal() { status } else { self.apply(id, &Command::Reconcile).await?.status };
         if !status.is_terminal() {
             return Err(Error::Rejected { id, rejection: Rejection::NotOver { status } });
         }
         self.tracker.erase(id).await
     }
 
-    /// How many jobs of the owner are not over; counting ends at `at_most`.
+    /// How many jobs of the owner are not over; counting ends at `at_most`. Some stores look at the newest
+    /// 5,000 jobs only: see [`StatusStore::count_open`](crate::StatusStore::count_open).
     ///
     /// # Errors
     /// [`Error::Store`].

@@ -1,6 +1,8 @@
 //! The end by facts: the last batch, too many failures, the seal, and whoever finds that nobody decided.
 
-use status_core::{Begin, Command, Effect, Outcome, Policy, Rejection, Stage, Status, Tolerance};
+use status_core::{
+    BatchReport, Begin, Command, Effect, Outcome, Policy, Rejection, Stage, Status, Tolerance,
+};
 
 use crate::kit::{Kit, batch, done, effects, failed, rejection, splitter, tolerant, totals};
 
@@ -193,6 +195,29 @@ pub(super) async fn by_default_the_first_failed_batch_fails_the_job(kit: Kit) {
     assert_eq!((snapshot.progress.batches.completed, snapshot.progress.batches.pending), (1, Some(1)));
 }
 
+pub(super) async fn items_that_do_not_add_up_make_the_job_partial(kit: Kit) {
+    let report = |processed, failed| BatchReport::completed(batch(1), processed, failed);
+    for (second, said) in [
+        (report(10, 0), None),
+        (report(4, 0), Some("6 of 20 items are missing: neither processed nor failed")),
+        (
+            report(3, 1),
+            Some("0 batches and 1 items failed; 6 of 20 items are missing: neither processed nor failed"),
+        ),
+        (report(15, 0), Some("25 items were reported instead of 20")),
+    ] {
+        let id = kit.processing(2).await;
+        kit.complete(id, [0]).await;
+        kit.tracker.report(id, vec![second]).await.expect("recorded");
+        let snapshot = kit.snapshot(id).await;
+        let outcome = if said.is_some() { Outcome::Partial } else { Outcome::Succeeded };
+        assert_eq!((snapshot.status, snapshot.outcome), (Status::Completed, Some(outcome)), "{said:?}");
+        let last = kit.jobs.history(id).await.expect("found").pop().expect("an entry");
+        assert_eq!(last.reason.as_deref(), said);
+        assert!(snapshot.stage.is_none_or(|stage| said.is_some_and(|said| said.ends_with(&stage))));
+    }
+}
+
 pub(super) async fn tolerated_failures_complete_the_job_partially(kit: Kit) {
     let mut policy = Policy::default();
     policy.tolerance = Tolerance::Batches(1);
@@ -230,7 +255,12 @@ pub(super) async fn a_share_is_judged_when_the_total_is_known(kit: Kit) {
     kit.tracker.seal(id, totals(3), &splitter()).await.expect("sealed");
     let snapshot = kit.snapshot(id).await;
     assert_eq!(snapshot.status, Status::Failed, "two of three");
-    assert!(snapshot.failure.expect("a failure").message.contains("2 batches of 3"));
+    let message = snapshot.failure.expect("a failure").message;
+    assert!(message.contains("2 batches of 3") && message.contains("Batch 0"), "{message}");
+    let again = kit.tracker.seal(id, totals(3), &splitter()).await.expect("the answer was lost");
+    assert_eq!(again.version, snapshot.version, "the same seal again is the same as once");
+    let refused = rejection(kit.tracker.seal(id, totals(4), &splitter()).await);
+    assert_eq!(refused, Rejection::Contradiction { status: Status::Failed, wanted: Status::Processing });
     let id = kit.processing_with(policy, 4).await;
     kit.fail(id, [0, 1]).await;
     kit.complete(id, [2, 3]).await;

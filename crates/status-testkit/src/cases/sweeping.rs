@@ -4,11 +4,11 @@ use std::{collections::BTreeSet, time::Duration};
 
 use futures::future::join_all;
 use status_core::{
-    Clock, Command, Due, Health, JobId, PageRequest, Policy, Snapshot, Stage, Status, StoreError, Swept,
-    clock,
+    BatchReport, Clock, Command, Due, Health, JobId, PageRequest, Policy, Snapshot, Stage, Status,
+    StoreError, Swept, clock,
 };
 
-use crate::kit::{Kit, all_pages, done, totals};
+use crate::kit::{Kit, all_pages, batch, done, totals};
 
 pub(super) async fn silence_is_a_stall(kit: Kit) {
     let id = kit.processing(2).await;
@@ -21,6 +21,18 @@ pub(super) async fn silence_is_a_stall(kit: Kit) {
     kit.complete(id, [1]).await;
     kit.wait(1_000);
     assert_eq!(kit.snapshot(id).await.health, Health::Active, "a terminal job does not stall");
+
+    // Where the job's own batches take long, silence is no sign of a stall for longer.
+    let id = kit.processing(20).await;
+    let slow = |index| BatchReport::completed(batch(index), 10, 0).took(Duration::from_secs(600));
+    for index in 0..8 {
+        kit.wait(600);
+        kit.tracker.report(id, vec![slow(index)]).await.expect("recorded");
+    }
+    for (seconds, health) in [(180, Health::Active), (410, Health::Active), (20, Health::Stalled)] {
+        kit.wait(seconds);
+        assert_eq!(kit.snapshot(id).await.health, health, "{seconds} s later");
+    }
 }
 
 pub(super) async fn the_sweeper_fails_what_is_past_its_deadline(kit: Kit) {
@@ -162,6 +174,55 @@ pub(super) async fn a_decision_sets_anew_when_a_job_is_due(kit: Kit) {
             kit.wait(1);
         }
         assert_eq!(kit.due().await, [id], "{command:?}: {seconds} s are over");
+    }
+}
+
+/// Sweeps every ten seconds until the job is over; gives after how many.
+async fn swept_after(kit: &Kit, id: JobId) -> u64 {
+    for seconds in (10..=7_200).step_by(10) {
+        kit.wait(10);
+        kit.tracker.sweep().await.expect("swept");
+        if kit.state(id).await.job.status.is_terminal() {
+            return seconds;
+        }
+    }
+    panic!("the job is never over")
+}
+
+pub(super) async fn a_cancel_is_confirmed_after_its_grace_however_long_the_job_has_run(kit: Kit) {
+    for (stall_after, looks) in [(3_600, false), (3_600, true), (120, false), (120, true), (1, true)] {
+        let mut policy = Policy::default();
+        policy.stall_after = Duration::from_secs(stall_after);
+        let id = kit.processing_with(policy, 10).await;
+        kit.wait(7_200);
+        kit.complete(id, [0]).await;
+        if looks {
+            kit.tracker.sweep().await.expect("swept");
+        }
+        kit.jobs.cancel(id, None).await.expect("requested");
+        let took = swept_after(&kit, id).await;
+        assert_eq!(
+            (took, kit.state(id).await.job.status),
+            (30, Status::Cancelled),
+            "{stall_after} s, {looks}"
+        );
+    }
+}
+
+pub(super) async fn a_timeout_that_is_shorter_than_a_stall_is_met(kit: Kit) {
+    let mut policy = Policy::default();
+    policy.stall_after = Duration::from_secs(3_600);
+    policy.processing_timeout = Duration::from_secs(600);
+    for heard_after in [0, 500] {
+        let id = kit.processing_with(policy.clone(), 10).await;
+        kit.wait(heard_after);
+        kit.complete(id, [0]).await;
+        let took = swept_after(&kit, id).await;
+        assert_eq!(
+            (took, kit.state(id).await.job.status),
+            (600, Status::Failed),
+            "heard after {heard_after} s"
+        );
     }
 }
 

@@ -49,6 +49,16 @@ pub(super) const FAULTS: &[Fault] = &[
         }
     ),
     fault!(
+        "counts the items of a batch in tens",
+        [items_that_do_not_add_up_make_the_job_partial],
+        |scene, call| {
+            with_state(call.on(scene.store).await, |state| {
+                let items = &mut state.facts.counts.items_processed;
+                *items = items.next_multiple_of(10);
+            })
+        }
+    ),
+    fault!(
         "takes back as many items of a failed batch as it completes with",
         [a_correction_takes_back_what_was_counted],
         |scene, call| {

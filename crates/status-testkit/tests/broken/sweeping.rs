@@ -44,6 +44,20 @@ pub(super) const FAULTS: &[Fault] = &[
             }
         }
     ),
+    fault!(
+        "moves a job that was looked at an hour further",
+        [
+            a_cancel_is_confirmed_after_its_grace_however_long_the_job_has_run,
+            a_timeout_that_is_shorter_than_a_stall_is_met,
+        ],
+        |scene, call| {
+            let Call::Postpone(due, until) = call else { return call.on(scene.store).await };
+            let lease = scene.notes().times.insert(due.id, until);
+            let until =
+                if lease == Some(due.at) { clock::after(until, Duration::from_secs(3_600)) } else { until };
+            Call::Postpone(due, until).on(scene.store).await
+        }
+    ),
     fault!("lists due jobs all at once", [due_jobs_are_listed_page_by_page], |scene, call| {
         let Call::Due(now, request) = call else { return call.on(scene.store).await };
         let mut request = request.clone();

@@ -8,7 +8,7 @@ use super::Actor;
 use crate::{scenario::Plan, words::Words, world::Process};
 
 /// How long a sweeper waits at most.
-const LONGEST: Duration = Duration::from_secs(25);
+pub(crate) const LONGEST: Duration = Duration::from_secs(25);
 
 /// A sweeper.
 #[derive(Debug)]

@@ -2,10 +2,13 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use status_core::{BatchState, Consistency, Decision, Error, Job, JobId, Settled, Snapshot, Status, clock};
+use status_core::{
+    BatchState, Consistency, Decision, Error, Job, JobId, Settled, Snapshot, Status, Timestamp, clock,
+};
 
 use super::errors;
 use crate::{
+    actors::sweeper,
     invariant::{Invariant, Verdict},
     ledger::Book,
     scenario::Plan,
@@ -21,7 +24,8 @@ pub(super) struct Batches {
 }
 
 /// Judges one job.
-pub(super) async fn check(auditor: &Process, id: JobId, book: &Book) -> Result<(), Error> {
+/// `over` is when sweepers stopped.
+pub(super) async fn check(auditor: &Process, id: JobId, book: &Book, over: Timestamp) -> Result<(), Error> {
     let world = &auditor.world;
     let Some(plan) = book.plan.map(|number| &world.scenario.jobs[number]) else { return Ok(()) };
     let floor = world.ledger.floor(id);
@@ -37,6 +41,7 @@ pub(super) async fn check(auditor: &Process, id: JobId, book: &Book) -> Result<(
         unsettled: batches(auditor, id, BatchState::Unsettled).await?,
     };
     check_end(&world.verdict, &job, plan, book, world.scenario.skew);
+    check_cancel(&world.verdict, &job, world.quiet_at(), over, world.scenario.skew);
     check_batches(&world.verdict, &snapshot, &batches, plan, book);
     errors::check(auditor, &snapshot, &batches, plan, book).await
 }
@@ -79,6 +84,23 @@ fn check_end(verdict: &Verdict, job: &Job, plan: &Plan, book: &Book, skew: Durat
     let total = job.total().filter(|total| *total != plan.total);
     verdict.check(total.is_none(), Invariant::OnlyItsOwnBatches, || format!("{id} has {total:?} batches"));
 }
+
+/// A cancel is confirmed after its grace by the next sweep, at the latest: once nothing goes wrong any
+/// more, and the sweepers that died by then have lost the jobs they were looking at.
+fn check_cancel(verdict: &Verdict, job: &Job, quiet: Option<Timestamp>, over: Timestamp, skew: Duration) {
+    let (Some(request), Some(quiet), Status::Cancelled) = (&job.cancel_requested, quiet, job.status) else {
+        return;
+    };
+    let ready = clock::after(request.at, job.policy.cancel_grace).max(clock::after(quiet, LEASE));
+    let at_most = clock::after(ready, sweeper::LONGEST + Duration::from_secs(10) + 2 * skew);
+    let is_late = at_most < over && job.finished_at.is_some_and(|finished| finished > at_most);
+    verdict.check(!is_late, Invariant::CancelsConfirmed, || {
+        format!("{} was asked to cancel at {} and did so at {:?}", job.id, request.at, job.finished_at)
+    });
+}
+
+/// How long a sweeper that died keeps a job from others.
+const LEASE: Duration = Duration::from_secs(60);
 
 /// Whether nothing had been heard of the job for its timeout when it was failed for that, as far as
 /// clocks can tell.
