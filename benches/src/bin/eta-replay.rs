@@ -83,7 +83,7 @@ fn replay<'a>(name: &'a str, rows: &[Row], with_starts: bool) -> Result<Vec<Pred
                 let batch = BatchIndex::new(row.batch.ok_or("a batch without its number")?)?;
                 let took = Duration::from_millis(row.duration_ms.unwrap_or(0));
                 let report = BatchReport::completed(batch, row.items.unwrap_or(0), 0).took(took);
-                facts.add(job, &report, Effect::Counted, at(row.t_ms));
+                facts.add(job, &report, Effect::Counted, 0, at(row.t_ms));
             }
             "poll" => {
                 let running = spans.iter().filter(|(start, end)| *start <= row.t_ms && row.t_ms < *end);

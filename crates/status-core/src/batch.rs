@@ -261,6 +261,9 @@ pub enum Effect {
     Duplicate,
     /// The job has no such batch: it is at or past the total. Nothing changed.
     OutOfRange,
+    /// What is stored of the batch cannot be read. Nothing changed: keep the message, and report the batch
+    /// again when the store is repaired.
+    Damaged,
 }
 
 impl Effect {

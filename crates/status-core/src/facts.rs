@@ -1,5 +1,8 @@
-//! What has happened to a job's batches, as sums: counters and the estimator's moments. Facts are a commutative
-//! monoid, so that stores may keep them in as many parts as they like and add them up in any order.
+//! What has happened to a job's batches, as sums: counters and the estimator's moments. Parts of a job's facts
+//! can be added up in any order and grouping (a commutative monoid), so that stores may keep as many parts as they like.
+//!
+//! The sums are those of one report of each batch: of the one that completed it, or else of one that failed it.
+//! Where several reports of a batch differ in their numbers, which one counts depends on which came first.
 
 use serde::{Deserialize, Serialize};
 
@@ -41,10 +44,10 @@ impl Counts {
         }
     }
 
-    fn count(&mut self, report: &BatchReport, effect: Effect) {
+    fn count(&mut self, report: &BatchReport, effect: Effect, failed_before: u64) {
         if effect == Effect::Corrected {
             self.failed = self.failed.saturating_sub(1);
-            self.items_failed = self.items_failed.saturating_sub(report.items());
+            self.items_failed = self.items_failed.saturating_sub(failed_before);
         }
         match report.outcome() {
             BatchOutcome::Completed { processed, failed } => {
@@ -75,18 +78,34 @@ pub struct Facts {
     pub last_at: Option<Timestamp>,
     /// The highest batch that was settled.
     pub highest: Option<BatchIndex>,
-    /// When the batches in flight were begun, where the job tracks starts. A worker that crashed leaves its start
-    /// behind until the batch is begun again or settled: good enough for an estimate, never for a decision.
+    /// When the batches in flight were begun, where the job tracks starts: those that were begun and are not
+    /// settled. A batch that stands as failed is not among them when it is begun again, since it can fail
+    /// again without a trace. A worker that crashed leaves its start behind until the batch is begun again or
+    /// settled: good enough for an estimate, never for a decision.
     pub running: Vec<Timestamp>,
+    /// Whether a part of the facts is missing here since it cannot be read: every number is a lower bound
+    /// then, and the job does not complete by them. See [`JobState::with_damaged`](crate::JobState).
+    pub is_incomplete: bool,
 }
 
 impl Facts {
     /// Adds what `report`, recorded at `at`, did to its batch of job `id`.
-    pub fn add(&mut self, id: JobId, report: &BatchReport, effect: Effect, at: Timestamp) {
+    ///
+    /// Of a batch that is corrected, `failed_before` is the number of items that its failed attempt counted:
+    /// that many are taken back. The store has to know it, since the report may say another number, and
+    /// what would be taken back then are failed items of other batches.
+    pub fn add(
+        &mut self,
+        id: JobId,
+        report: &BatchReport,
+        effect: Effect,
+        failed_before: u64,
+        at: Timestamp,
+    ) {
         if !effect.is_change() {
             return;
         }
-        self.counts.count(report, effect);
+        self.counts.count(report, effect, failed_before);
         self.moments.add(&Moments::of(id, report, at));
         self.last_at = self.last_at.max(Some(at));
         self.highest = self.highest.max(Some(report.batch()));
@@ -117,5 +136,6 @@ impl Facts {
         self.last_at = self.last_at.max(other.last_at);
         self.highest = self.highest.max(other.highest);
         self.running.extend_from_slice(&other.running);
+        self.is_incomplete |= other.is_incomplete;
     }
 }

@@ -105,6 +105,9 @@ pub enum Rejection {
 /// Facts come first: a job whose batches have settled is completed, one with more failures than its policy
 /// tolerates has failed, and one of which a batch was reported has begun, before the command is looked at.
 ///
+/// Facts of which a part cannot be read are lower bounds: they still fail a job and begin it, they never
+/// complete it, and no command and no deadline waits for them.
+///
 /// # Errors
 /// A [`Rejection`] if the command contradicts what was decided.
 pub fn decide(
@@ -249,7 +252,8 @@ impl Draft<'_> {
         if self.job.policy.tolerance.is_exceeded(counts.failed, total) {
             return self.finish_failed(too_many_failed(counts.failed, total));
         }
-        if total.is_none_or(|total| counts.settled() < total) {
+        // What cannot be read may have failed, or may be of batches that the job does not have.
+        if self.facts.is_incomplete || total.is_none_or(|total| counts.settled() < total) {
             return;
         }
         let outcome = match (counts.failed, counts.items_failed, total) {

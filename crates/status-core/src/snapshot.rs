@@ -68,6 +68,10 @@ pub struct Snapshot {
     /// When to ask again, in milliseconds; absent once terminal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poll_after_ms: Option<u64>,
+    /// Whether a part of what is stored of its batches cannot be read: the counters are lower bounds then,
+    /// and the job does not complete until the store is repaired. Absent where all is well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub damaged: bool,
     /// How far the job was, as far as numbers that only grow can say.
     #[serde(skip)]
     seen: Seen,
@@ -156,7 +160,7 @@ pub enum Health {
 impl Snapshot {
     /// The job as it is to be shown at `now`; `noun` is what its items are called.
     pub fn new(state: &JobState, noun: &str, now: Timestamp) -> Self {
-        let JobState { job, facts } = state;
+        let JobState { job, facts, damaged } = state;
         let heard_at = facts.last_at.map_or(job.updated_at, |at| at.max(job.updated_at));
         let started = facts.running.iter().copied().fold(heard_at, Timestamp::max);
         let silent = clock::between(started, now);
@@ -207,6 +211,7 @@ impl Snapshot {
             started_at: job.started_at,
             finished_at: job.finished_at,
             version: state.version(),
+            damaged: !damaged.is_empty(),
             seen: Seen {
                 revision: job.revision,
                 completed: facts.counts.completed + facts.stray.completed,
@@ -256,7 +261,7 @@ impl Snapshot {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 53 bits")]
-fn fraction(JobState { job, facts }: &JobState) -> Option<f64> {
+fn fraction(JobState { job, facts, .. }: &JobState) -> Option<f64> {
     if job.status == Status::Completed {
         return Some(1.0);
     }
@@ -269,7 +274,7 @@ fn fraction(JobState { job, facts }: &JobState) -> Option<f64> {
 }
 
 /// What is being worked on. Starts that are older than the job waits for any sign of life are of workers that died.
-fn in_flight(JobState { job, facts }: &JobState, now: Timestamp) -> Option<InFlight> {
+fn in_flight(JobState { job, facts, .. }: &JobState, now: Timestamp) -> Option<InFlight> {
     if !job.policy.track_starts {
         return None;
     }
@@ -294,7 +299,7 @@ fn estimate(
     health: Health,
     now: Timestamp,
 ) -> Option<Estimate> {
-    let JobState { job, facts } = state;
+    let JobState { job, facts, .. } = state;
     let started_at =
         job.started_at.filter(|_| job.status == Status::Processing && job.cancel_requested.is_none())?;
     if clock::between(started_at, now) < ESTIMATE_AFTER {

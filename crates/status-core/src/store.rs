@@ -53,6 +53,9 @@ pub trait StatusStore: Debug + Send + Sync + 'static {
     /// A [`Consistency::Strong`] read sees every write that was acknowledged before it began. It is not
     /// a snapshot across the job and its batches: each part is at least as new as that. Batches at or
     /// past a known total are set aside ([`Facts::set_aside`]).
+    ///
+    /// A part of the facts that cannot be read is left out and named in [`JobState::damaged`]: only a job's
+    /// own record that cannot be read makes the read fail.
     async fn read(&self, id: JobId, consistency: Consistency) -> Result<Option<JobState>, StoreError>;
 
     /// Swaps `next` in, atomically, if the stored revision is `next.revision - 1`. Of several swaps of
@@ -74,8 +77,11 @@ pub trait StatusStore: Debug + Send + Sync + 'static {
 
     /// Reads the job and these batches before work on them begins. Where the job tracks starts, is in
     /// Processing and nobody asked to cancel it, also notes `at` as the start of those that are not
-    /// completed and not past the total. A batch that is named twice is one batch. `None` if there is no
+    /// settled and not past the total ([`Facts::running`] is without batches that stand as failed). A batch that is named twice is one batch. `None` if there is no
     /// such job: to be believed, as of a strong read.
+    ///
+    /// A batch of which what is stored cannot be read, or could not be added to, is in
+    /// [`Begun::damaged`], whatever else it is in, and takes no other with it.
     async fn begin(
         &self,
         id: JobId,
@@ -84,8 +90,11 @@ pub trait StatusStore: Debug + Send + Sync + 'static {
     ) -> Result<Option<Begun>, StoreError>;
 
     /// Records outcomes: each batch counts once ([`BatchReport::effect`]), however often and in whatever
-    /// order it is reported, by however many workers. Commutes with every other `report`. The reports
-    /// are of different batches. One past the total is [`Effect::OutOfRange`] and changes nothing.
+    /// order it is reported, by however many workers. A batch that failed and completes counts as if it
+    /// had not failed: what its failed attempt counted is taken back, no more and no less. Reports of
+    /// different batches commute. The reports are of different batches. One past the total is [`Effect::OutOfRange`] and changes nothing; one that
+    /// cannot be added to what is stored, since that cannot be read, is [`Effect::Damaged`], changes nothing
+    /// and takes no other with it.
     ///
     /// The errors of items are those of the attempt that counted, in full, up to the job's
     /// [`max_errors`](crate::Policy::max_errors). When the call fails half-way, some of the reports may
@@ -236,6 +245,8 @@ pub struct JobState {
     pub job: Job,
     /// What happened.
     pub facts: Facts,
+    /// The parts of the facts that cannot be read. The facts are those of the other parts.
+    pub damaged: Vec<Damaged>,
 }
 
 impl JobState {
@@ -246,7 +257,15 @@ impl JobState {
         if let Some(frozen) = job.frozen.filter(|f| f.version() > facts.counts.version()) {
             facts.counts = frozen;
         }
-        Self { job, facts }
+        Self { job, facts, damaged: Vec::new() }
+    }
+
+    /// The state of which these parts cannot be read: its facts are lower bounds.
+    #[must_use]
+    pub fn with_damaged(mut self, damaged: Vec<Damaged>) -> Self {
+        self.facts.is_incomplete |= !damaged.is_empty();
+        self.damaged.extend(damaged);
+        self
     }
 
     /// Grows with every decision and with every fact, and with nothing else.
@@ -266,12 +285,21 @@ pub struct Begun {
     /// Whether, for all this read can tell, the facts may decide the job now: then the caller reads it
     /// and reconciles it.
     pub may_decide: bool,
+    /// Those of them of which what is stored cannot be read: they cannot be worked on.
+    pub damaged: Vec<BatchIndex>,
 }
 
 impl Begun {
-    /// What [`StatusStore::begin`] found.
+    /// What [`StatusStore::begin`] found, with no batch damaged.
     pub fn new(job: Job, settled: Vec<(BatchIndex, Option<Settled>)>, may_decide: bool) -> Self {
-        Self { job, settled, may_decide }
+        Self { job, settled, may_decide, damaged: Vec::new() }
+    }
+
+    /// The same, with these batches damaged.
+    #[must_use]
+    pub fn with_damaged(mut self, damaged: Vec<BatchIndex>) -> Self {
+        self.damaged.extend(damaged);
+        self
     }
 }
 

@@ -71,7 +71,7 @@ fn visible(snapshot: &Snapshot, hasher: &mut DefaultHasher) {
     let Snapshot { status, outcome, stage, title, progress, health, .. } = snapshot;
     let (upload, batches, items) = (progress.upload, progress.batches, progress.items);
     (*status as u8, outcome.map(|outcome| outcome as u8), stage, title, *health as u8).hash(hasher);
-    (snapshot.seen(), snapshot.version, snapshot.child, upload.bytes).hash(hasher);
+    (snapshot.seen(), snapshot.version, snapshot.child, upload.bytes, snapshot.damaged).hash(hasher);
     (batches.total, batches.completed, batches.failed, batches.running).hash(hasher);
     (items.total, items.processed, items.failed).hash(hasher);
     snapshot.estimate.as_ref().map(|estimate| &estimate.text).hash(hasher);

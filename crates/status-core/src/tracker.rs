@@ -12,7 +12,7 @@ use std::{
 use futures::Stream;
 
 use crate::{
-    Actor, BatchIndex, BatchReport, BatchState, Clock, Command, Consistency, Due, Effect, Error,
+    Actor, BatchIndex, BatchReport, BatchState, Clock, Command, Consistency, Damaged, Due, Effect, Error,
     ErrorsPosition, Failure, ItemError, Job, JobId, JobState, OwnerId, Page, PageRequest, Policy, Rejection,
     Settled, Snapshot, Status, StatusStore, StoreError, SystemClock, Timestamp, Token, Totals, Verdict,
     clock, machine, text, watch::Feeds,
@@ -66,6 +66,9 @@ pub enum Begin {
         /// The job's batches are below this.
         total: u64,
     },
+    /// What is stored of the batch cannot be read: keep the message, so that it is delivered again. Work
+    /// on it could not be recorded.
+    Damaged,
 }
 
 /// What a worker is told before it begins several batches.
@@ -224,18 +227,19 @@ impl Tracker {
         let begun = self.store.begin(id, &distinct, self.clock.now()).await?.ok_or(Error::NotFound(id))?;
         let job = self.before_work(begun.job, begun.may_decide).await?;
         let settled: HashMap<_, _> = begun.settled.into_iter().collect();
+        let damaged: HashSet<_> = begun.damaged.into_iter().collect();
         let mut named = HashSet::new();
         let answers = batches.iter().map(|batch| {
-            let settled = *settled.get(batch).ok_or(StoreError::Incomplete {
-                operation: "begin",
-                id,
-                batch: *batch,
-            })?;
-            Ok(match (settled, job.total()) {
+            let (settled, is_damaged) = (settled.get(batch), damaged.contains(batch));
+            if settled.is_none() && !is_damaged {
+                return Err(StoreError::Incomplete { operation: "begin", id, batch: *batch });
+            }
+            Ok(match (settled.copied().flatten(), job.total()) {
                 _ if !named.insert(*batch) => Begin::Repeated,
                 (_, Some(total)) if batch.get() >= total => Begin::OutOfRange { total },
                 (Some(Settled::Completed), _) => Begin::AlreadyCompleted,
                 _ if job.status.is_terminal() => Begin::Over(job.status),
+                _ if is_damaged => Begin::Damaged,
                 // A failed batch that comes again gets another chance.
                 (Some(Settled::Failed) | None, _) => Begin::Work,
             })
@@ -251,9 +255,10 @@ impl Tracker {
     /// [`Reported::late`]. Of two reports of one batch in one call the success counts.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Rejected`] if all the batches are past the total (where only some
-    /// are, their [`Effect`] says so, and the others count); [`Error::Store`], and then the call may be
-    /// repeated: nothing counts twice.
+    /// [`Error::NotFound`]; [`Error::Rejected`] if all the batches are past the total, and
+    /// [`StoreError::Corrupt`] if what is stored of all of them cannot be read (where only some are, their
+    /// [`Effect`] says so, and the others count); [`Error::Store`], and then the call may be repeated:
+    /// nothing counts twice.
     pub async fn report(&self, id: JobId, reports: Vec<BatchReport>) -> Result<Reported, Error> {
         let mut distinct = reports.clone();
         distinct.sort_by_key(|report| (report.batch(), report.settles_as()));
@@ -264,11 +269,18 @@ impl Tracker {
             self.reconcile(id).await?;
         }
         let effects = in_order(id, &reports, &distinct, written.effects)?;
-        if let Some((batch, _)) = effects.first()
-            && effects.iter().all(|(_, effect)| *effect == Effect::OutOfRange)
-        {
-            let total = self.read(id, Consistency::Strong, None).await?.job.total().unwrap_or(0);
-            return Err(out_of_range(id, *batch, total));
+        let all_are = |wanted| effects.iter().all(|(_, effect)| *effect == wanted);
+        match effects.first() {
+            Some((batch, Effect::OutOfRange)) if all_are(Effect::OutOfRange) => {
+                let total = self.read(id, Consistency::Strong, None).await?.job.total().unwrap_or(0);
+                return Err(out_of_range(id, *batch, total));
+            }
+            Some((batch, Effect::Damaged)) if all_are(Effect::Damaged) => {
+                let (subject, why) =
+                    (format!("batch {batch} of job {id}"), "what is stored of it cannot be read".into());
+                return Err(StoreError::Corrupt { subject, why }.into());
+            }
+            _ => {}
         }
         Ok(Reported { effects, late: written.status.filter(|status| status.is_terminal()) })
     }
@@ -467,6 +479,9 @@ impl Tracker {
             Err(Error::NotFound(_)) => return Ok(()),
             before => before?,
         };
+        for Damaged { subject, why } in &before.damaged {
+            tracing::warn!(job = %due.id, subject, why, "a part of a job cannot be read; it cannot complete");
+        }
         if before.job.status.is_terminal() {
             return Ok(self.store.propagate(&before.job).await?);
         }
@@ -491,7 +506,7 @@ impl Tracker {
 
     /// The state itself, or the decided one if its facts decide it.
     async fn reconciled(&self, state: JobState) -> Result<JobState, Error> {
-        let JobState { job, facts } = &state;
+        let JobState { job, facts, .. } = &state;
         match machine::decide(job, facts, &Command::Reconcile, &Actor::WORKER, self.clock.now()) {
             Ok(Verdict::AlreadyApplied) | Err(_) => Ok(state),
             Ok(Verdict::Reconciled(_) | Verdict::Next(_)) => self.reconcile(job.id).await,
@@ -533,10 +548,10 @@ impl Tracker {
         owner: Option<&OwnerId>,
     ) -> Result<JobState, Error> {
         for attempt in 1..=TRIES {
-            let JobState { job, facts } = self.read(id, Consistency::Strong, owner).await?;
+            let JobState { job, facts, damaged } = self.read(id, Consistency::Strong, owner).await?;
             let decided = machine::decide(&job, &facts, command, by, self.clock.now());
             let (next, is_answer) = match decided.map_err(|rejection| Error::Rejected { id, rejection })? {
-                Verdict::AlreadyApplied => return Ok(JobState { job, facts }),
+                Verdict::AlreadyApplied => return Ok(JobState { job, facts, damaged }),
                 Verdict::Next(next) => (*next, true),
                 Verdict::Reconciled(next) => (self.with_culprit(*next).await, false),
             };
@@ -544,7 +559,7 @@ impl Tracker {
                 Ok(()) => {
                     self.after_decision(&job, &next).await;
                     if is_answer {
-                        return Ok(JobState { job: next, facts });
+                        return Ok(JobState { job: next, facts, damaged });
                     }
                 }
                 Err(StoreError::Conflict(_)) => {

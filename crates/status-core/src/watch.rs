@@ -69,8 +69,9 @@ impl Running {
 
 impl Tracker {
     /// The job's snapshots from now on: the newest at once, which is not older than `seen`, then whenever
-    /// something people can see has changed, never an older one; it ends after a terminal one. All
-    /// watchers of a job share one read of the store.
+    /// something people can see has changed; it ends after a terminal one. Never one that was read earlier:
+    /// where a strong read itself is behind what was shown, the store has lost something, and that is shown.
+    /// All watchers of a job share one read of the store.
     ///
     /// # Errors
     /// [`Error::NotFound`], also if the job is not `owner`'s; [`Error::Store`].
@@ -167,19 +168,24 @@ impl Tracker {
                 if last.status.is_terminal() {
                     break;
                 }
-                let seen = last.token();
+                let (seen, mut pause) = (last.token(), READ_AT_MOST_EVERY);
                 let next = loop {
                     if feed.changed().await.is_err() {
-                        match self.after_the_feed(id, &seen).await {
+                        match self.after_the_feed(id, &seen, &mut pause).await {
                             Some(begun) => feed = begun,
                             None => return,
                         }
                         continue;
                     }
                     let shown = feed.borrow_and_update().as_ref().map(|shown| shown.snapshot.clone());
-                    // The first snapshot may be ahead of the feed.
-                    if let Some(snapshot) = shown.filter(|s| s.covers(&seen) && s.token() != seen) {
-                        break snapshot;
+                    let news = match shown {
+                        Some(shown) if shown.covers(&seen) => Some(shown),
+                        // The feed is behind what this watcher has seen, or that is not so any more.
+                        Some(shown) => self.truth(id, &seen, shown).await,
+                        None => None,
+                    };
+                    if let Some(news) = news.filter(|news| news.token() != seen) {
+                        break news;
                     }
                 };
                 for passed in last.passed_on_the_way_to(&next, &self.noun) {
@@ -190,15 +196,31 @@ impl Tracker {
         }
     }
 
+    /// What a watcher who has seen more than `shown` is shown: a strong read is the truth, also where it is
+    /// still behind. The end of a job is always shown.
+    async fn truth(&self, id: JobId, seen: &Token, shown: Arc<Snapshot>) -> Option<Arc<Snapshot>> {
+        match self.snapshot_as(id, None, Some(seen)).await {
+            Ok(snapshot) => Some(Arc::new(snapshot)),
+            Err(_) => Some(shown).filter(|shown| shown.status.is_terminal()),
+        }
+    }
+
     /// Another feed, since the last one ended before the job did: its store panicked or could not be read,
-    /// or its runtime is gone. `None` if the job is gone.
-    async fn after_the_feed(&self, id: JobId, seen: &Token) -> Option<watch::Receiver<Option<Shown>>> {
-        let pause = match self.snapshot_as(id, None, Some(seen)).await {
-            Ok(_) => READ_AT_MOST_EVERY,
+    /// or its runtime is gone. Waits for `pause` first, which is twice as long the next time. `None` if the
+    /// job is gone.
+    async fn after_the_feed(
+        &self,
+        id: JobId,
+        seen: &Token,
+        pause: &mut Duration,
+    ) -> Option<watch::Receiver<Option<Shown>>> {
+        match self.snapshot_as(id, None, Some(seen)).await {
+            Ok(_) => {}
             Err(Error::NotFound(_)) => return None,
-            Err(_) => AFTER_FAILURE,
-        };
-        tokio::time::sleep(pause).await;
+            Err(_) => *pause = AFTER_FAILURE,
+        }
+        tokio::time::sleep(*pause).await;
+        *pause = (*pause * 2).min(AFTER_FAILURE);
         let mut feed = self.subscribe(id);
         // What an older feed has read may be news to this watcher.
         feed.mark_changed();

@@ -72,6 +72,33 @@ fn settled(completed: u64, failed: u64) -> Facts {
     facts
 }
 
+#[test]
+fn facts_of_which_a_part_is_missing_complete_no_job_and_hinder_no_other_decision() {
+    let incomplete = |mut facts: Facts| {
+        facts.is_incomplete = true;
+        facts
+    };
+    let all = incomplete(settled(4, 0));
+    for command in [Command::Reconcile, Command::Expire, Command::Start(Some(TOTALS))] {
+        assert_eq!(decide(&processing(), &all, &command, 10), Ok(None), "{command:?}");
+    }
+    let failed = reconciled_before(&Command::Reconcile, &processing(), &incomplete(settled(1, 1)), 10);
+    assert_eq!(failed.status, Status::Failed);
+    let requested = next(&processing(), &Command::Cancel(None));
+    for (job, command, seconds, status) in [
+        (&requested, Command::ConfirmCancel, 10, Status::Cancelled),
+        (&requested, Command::Expire, 60, Status::Cancelled),
+        (&processing(), Command::Fail(failure()), 10, Status::Failed),
+        (&processing(), Command::Expire, 31 * 86_400, Status::Failed),
+    ] {
+        let next = decide(job, &all, &command, seconds).expect("no contradiction").expect("a change");
+        assert_eq!(next.status, status, "{command:?}");
+    }
+    let mut sum = settled(1, 0);
+    sum.merge(&incomplete(Facts::default()));
+    assert!(sum.is_incomplete);
+}
+
 /// What a command comes to on a job.
 #[derive(Clone, Copy, Debug)]
 enum Expect {

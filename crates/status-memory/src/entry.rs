@@ -18,6 +18,8 @@ pub(crate) struct Entry {
     facts: Facts,
     chunks: BTreeMap<u64, Settlements>,
     starts: HashMap<BatchIndex, Timestamp>,
+    /// The items that were counted of batches that stand as failed.
+    failed: HashMap<BatchIndex, u64>,
     errors: BTreeMap<BatchIndex, Vec<ItemError>>,
     errors_kept: u64,
 }
@@ -31,6 +33,7 @@ impl Entry {
             facts: Facts::default(),
             chunks: BTreeMap::new(),
             starts: HashMap::new(),
+            failed: HashMap::new(),
             errors: BTreeMap::new(),
             errors_kept: 0,
         }
@@ -78,9 +81,7 @@ impl Entry {
     pub(crate) fn begin(&mut self, batches: &[BatchIndex], at: Timestamp) -> Begun {
         let settled: Vec<_> = batches.iter().map(|batch| (*batch, self.settled(*batch))).collect();
         if self.job.notes_starts() {
-            let open = settled
-                .iter()
-                .filter(|(batch, settled)| *settled != Some(Settled::Completed) && self.has(*batch));
+            let open = settled.iter().filter(|(batch, settled)| settled.is_none() && self.has(*batch));
             let open: Vec<_> = open.map(|(batch, _)| (*batch, at)).collect();
             self.starts.extend(open);
         }
@@ -129,7 +130,11 @@ impl Entry {
         let chunk = self.chunks.entry(chunk::number_of(batch)).or_default();
         chunk.set(chunk::place_of(batch), report.settles_as());
         self.starts.remove(&batch);
-        self.facts.add(self.job.id, report, effect, at);
+        let failed_before = self.failed.remove(&batch).unwrap_or(0);
+        if report.settles_as() == Settled::Failed {
+            self.failed.insert(batch, report.items());
+        }
+        self.facts.add(self.job.id, report, effect, failed_before, at);
         // What a batch failed with is replaced by what it completed with.
         let replaced = self.errors.remove(&batch).map_or(0, |errors| errors.len() as u64);
         self.errors_kept -= replaced;

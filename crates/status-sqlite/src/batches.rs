@@ -5,9 +5,9 @@ use std::{
     ops::ControlFlow,
 };
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use status_core::{
-    BatchIndex, BatchReport, BatchState, Begun, Effect, JobId, JobState, Settled, Timestamp, Written,
+    BatchIndex, BatchReport, BatchState, Begun, Effect, Facts, JobId, JobState, Settled, Timestamp, Written,
     chunk::{self, Settlements},
 };
 
@@ -21,12 +21,25 @@ use crate::{
 /// The job and its facts.
 pub(crate) fn read(connection: &Connection, id: JobId, now: Timestamp) -> Result<Option<JobState>, Failure> {
     let Some(stored) = jobs::find(connection, id, now)? else { return Ok(None) };
-    let sums = facts::sums(connection, &stored)?;
-    let mut facts = facts::of_its_batches(connection, &stored, sums.facts)?;
+    let mut damaged = Vec::new();
+    // What cannot be read of the facts is named, and the rest shown.
+    let mut readable = |read: Result<Facts, Failure>| {
+        read.or_else(|failure| {
+            damaged.push(failure.damaged(|| format!("the batches of job {id}"))?);
+            Ok::<_, Failure>(Facts::default())
+        })
+    };
+    let mut facts = readable(facts::sums(connection, &stored).map(|sums| sums.facts))?;
+    facts = readable(facts::of_its_batches(connection, &stored, facts))?;
     if stored.job.policy.track_starts {
-        facts.running = starts(connection, &stored)?;
+        let started = starts(connection, &stored).map(|starts| {
+            let mut facts = Facts::default();
+            facts.running = starts;
+            facts
+        });
+        facts.merge(&readable(started)?);
     }
-    Ok(Some(JobState::new(stored.job, facts)))
+    Ok(Some(JobState::new(stored.job, facts).with_damaged(damaged)))
 }
 
 /// What a worker finds before it begins; and whether the starts are still to be noted.
@@ -38,14 +51,20 @@ pub(crate) fn look(
 ) -> Result<Option<Begun>, Failure> {
     let Some(stored) = jobs::find(connection, id, now)? else { return Ok(None) };
     let mut chunks = Chunks::default();
-    let mut settled = Vec::with_capacity(batches.len());
+    let (mut settled, mut damaged) = (Vec::with_capacity(batches.len()), Vec::new());
+    let sums = facts::readable_sums(connection, &stored)?.ok();
     for batch in batches {
         let chunk = chunks.get(connection, &stored, *batch)?;
-        settled.push((*batch, chunk.get(chunk::place_of(*batch))));
+        if let Some(chunk) = chunk {
+            settled.push((*batch, chunk.get(chunk::place_of(*batch))));
+        }
+        // Where there are no sums to add to, work on the batch could not be reported.
+        if chunk.is_none() || sums.is_none() {
+            damaged.push(*batch);
+        }
     }
-    let sums = facts::sums(connection, &stored)?;
-    let may_decide = may_decide(connection, &stored, &sums)?;
-    Ok(Some(Begun::new(stored.job, settled, may_decide)))
+    let may_decide = sums.is_some_and(|sums| may_decide(connection, &stored, &sums));
+    Ok(Some(Begun::new(stored.job, settled, may_decide).with_damaged(damaged)))
 }
 
 /// [`look`], noting `at` as the start of the batches that are to be worked on.
@@ -72,10 +91,10 @@ pub(crate) fn begin(
 pub(crate) fn starting(begun: &Begun) -> impl Iterator<Item = BatchIndex> + '_ {
     let total = begun.job.total().unwrap_or(u64::MAX);
     let notes = begun.job.notes_starts();
-    let open = begun
-        .settled
-        .iter()
-        .filter(move |(batch, settled)| notes && *settled != Some(Settled::Completed) && batch.get() < total);
+    let open = begun.settled.iter().filter(move |(batch, settled)| {
+        let is_open = settled.is_none() && batch.get() < total;
+        notes && is_open && !begun.damaged.contains(batch)
+    });
     open.map(|(batch, _)| *batch)
 }
 
@@ -88,19 +107,28 @@ pub(crate) fn report(
     now: Timestamp,
 ) -> Result<Written, Failure> {
     let stored = jobs::get(connection, id, now)?;
-    let mut sums = facts::sums(connection, &stored)?;
+    let status = Some(stored.job.status);
+    let is_past = |batch: BatchIndex| stored.job.total().is_some_and(|total| batch.get() >= total);
+    let Ok(mut sums) = facts::readable_sums(connection, &stored)? else {
+        // There is nothing that a batch could be added to.
+        let effect = |batch| if is_past(batch) { Effect::OutOfRange } else { Effect::Damaged };
+        let effects = reports.iter().map(|report| (report.batch(), effect(report.batch()))).collect();
+        return Ok(Written::new(effects, false, status));
+    };
     let mut chunks = Chunks::default();
     let mut effects = Vec::with_capacity(reports.len());
     for report in reports {
         let batch = report.batch();
-        let effect = if stored.job.total().is_some_and(|total| batch.get() >= total) {
+        let effect = if is_past(batch) {
             Effect::OutOfRange
         } else {
-            report.effect(chunks.get(connection, &stored, batch)?.get(chunk::place_of(batch)))
+            let chunk = chunks.get(connection, &stored, batch)?;
+            chunk.map_or(Effect::Damaged, |chunk| report.effect(chunk.get(chunk::place_of(batch))))
         };
         if effect.is_change() {
             chunks.set(batch, report.settles_as());
-            sums.facts.add(id, report, effect, at);
+            let failed_before = replace_failure(connection, stored.seq, report, effect)?;
+            sums.facts.add(id, report, effect, failed_before, at);
             keep(connection, &stored, &mut sums, report, effect)?;
         }
         effects.push((batch, effect));
@@ -109,8 +137,33 @@ pub(crate) fn report(
         chunks.write(connection, stored.seq)?;
         facts::write_sums(connection, stored.seq, &sums)?;
     }
-    let may_decide = may_decide(connection, &stored, &sums)?;
-    Ok(Written::new(effects, may_decide, Some(stored.job.status)))
+    let may_decide = may_decide(connection, &stored, &sums);
+    Ok(Written::new(effects, may_decide, status))
+}
+
+/// Notes how many items are counted of a batch that fails; gives how many were of one that is corrected.
+fn replace_failure(
+    connection: &Connection,
+    seq: i64,
+    report: &BatchReport,
+    effect: Effect,
+) -> Result<u64, Failure> {
+    let batch = place(report.batch());
+    if report.settles_as() == Settled::Failed {
+        let items = i64::try_from(report.items()).unwrap_or(i64::MAX);
+        connection
+            .prepare_cached("INSERT OR REPLACE INTO failures (job, batch, items) VALUES (?1, ?2, ?3)")?
+            .execute(params![seq, batch, items])?;
+    }
+    if effect != Effect::Corrected {
+        return Ok(0);
+    }
+    let failed = connection
+        .prepare_cached("DELETE FROM failures WHERE job = ?1 AND batch = ?2 RETURNING items")?
+        .query_row(params![seq, batch], |row| row.get::<_, i64>(0))
+        .optional()?;
+    // Without its row nothing is taken back: the job is partial then, rather than falsely a success.
+    Ok(failed.and_then(|items| u64::try_from(items).ok()).unwrap_or(0))
 }
 
 /// Keeps what else there is of a batch that counts: its errors instead of those it had; no start.
@@ -145,9 +198,11 @@ pub(crate) fn list(
     now: Timestamp,
 ) -> Result<Vec<BatchIndex>, Failure> {
     let stored = jobs::get(connection, id, now)?;
-    let highest = facts::sums(connection, &stored)?.facts.highest;
-    let seen = highest.map_or(0, |highest| highest.get() + 1);
-    let end = stored.job.total().unwrap_or(seen).min(BatchIndex::MAX + 1);
+    let end = match stored.job.total() {
+        Some(total) => total,
+        None => facts::sums(connection, &stored)?.facts.highest.map_or(0, |highest| highest.get() + 1),
+    };
+    let end = end.min(BatchIndex::MAX + 1);
     let mut found = Vec::new();
     // Takes from the batches of one chunk; whether there is room for more.
     let mut take = |number: u64, settlements: &Settlements| {
@@ -178,9 +233,10 @@ pub(crate) fn list(
     Ok(found)
 }
 
-fn may_decide(connection: &Connection, stored: &Stored, sums: &Sums) -> Result<bool, Failure> {
-    let facts = facts::of_its_batches(connection, stored, sums.facts.clone())?;
-    Ok(stored.job.is_decided_by(&facts.counts))
+/// Whether the facts decide the job. What cannot be read decides nothing: whoever reads the job says so.
+fn may_decide(connection: &Connection, stored: &Stored, sums: &Sums) -> bool {
+    let facts = facts::of_its_batches(connection, stored, sums.facts.clone());
+    facts.is_ok_and(|facts| stored.job.is_decided_by(&facts.counts))
 }
 
 fn starts(connection: &Connection, stored: &Stored) -> Result<Vec<Timestamp>, Failure> {
@@ -197,27 +253,40 @@ pub(crate) fn place(batch: BatchIndex) -> i64 {
 
 /// The chunks that a call has read, as it leaves them.
 #[derive(Default)]
-struct Chunks(BTreeMap<u64, Settlements>);
+struct Chunks(BTreeMap<u64, Option<Settlements>>);
 
 impl Chunks {
+    /// The chunk of a batch; `None` if it cannot be read.
     fn get(
         &mut self,
         connection: &Connection,
         stored: &Stored,
         batch: BatchIndex,
-    ) -> Result<&Settlements, Failure> {
+    ) -> Result<Option<&Settlements>, Failure> {
         let number = chunk::number_of(batch);
-        Ok(match self.0.entry(number) {
+        let chunk = match self.0.entry(number) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(unknown) => unknown.insert(facts::chunk_of(connection, stored, number)?),
-        })
+            Entry::Vacant(unknown) => {
+                let subject = || format!("chunk {number} of job {}", stored.job.id);
+                unknown.insert(match facts::chunk_of(connection, stored, number) {
+                    Ok(chunk) => Some(chunk),
+                    Err(failure) => failure.damaged(subject).map(|_| None)?,
+                })
+            }
+        };
+        Ok(chunk.as_ref())
     }
 
     fn set(&mut self, batch: BatchIndex, settled: Settled) {
-        self.0.entry(chunk::number_of(batch)).or_default().set(chunk::place_of(batch), settled);
+        if let Some(Some(chunk)) = self.0.get_mut(&chunk::number_of(batch)) {
+            chunk.set(chunk::place_of(batch), settled);
+        }
     }
 
     fn write(&self, connection: &Connection, seq: i64) -> Result<(), Failure> {
-        self.0.iter().try_for_each(|(number, chunk)| facts::write_chunk(connection, seq, *number, chunk))
+        let readable = self.0.iter().filter_map(|(number, chunk)| Some((*number, chunk.as_ref()?)));
+        readable
+            .into_iter()
+            .try_for_each(|(number, chunk)| facts::write_chunk(connection, seq, number, chunk))
     }
 }

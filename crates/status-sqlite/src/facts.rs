@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use status_core::{
-    BatchIndex, Facts, Job, Sum, Timestamp,
+    BatchIndex, Damaged, Facts, Job, Sum, Timestamp,
     chunk::{self, Places, Settlements},
 };
 
@@ -26,6 +26,17 @@ pub(crate) struct Sums {
     pub(crate) facts: Facts,
     /// How many errors of items are kept.
     pub(crate) errors: u64,
+}
+
+/// The sums of a job, or what is wrong with them.
+pub(crate) fn readable_sums(
+    connection: &Connection,
+    stored: &Stored,
+) -> Result<Result<Sums, Damaged>, Failure> {
+    match sums(connection, stored) {
+        Ok(sums) => Ok(Ok(sums)),
+        Err(failure) => failure.damaged(|| format!("the sums of job {}", stored.job.id)).map(Err),
+    }
 }
 
 /// The sums of a job.

@@ -3,7 +3,7 @@
 use std::{any::Any, fmt};
 
 use rusqlite::ErrorCode;
-use status_core::{JobId, StoreError};
+use status_core::{Damaged, JobId, StoreError};
 
 /// Why a task failed, before it is said what was tried on what.
 #[derive(Debug)]
@@ -46,6 +46,18 @@ impl Failure {
                 rusqlite::Error::SqliteFailure(code, Some(other.to_string()))
             }
         })
+    }
+
+    /// What is damaged, where a row does not hold what it should: that concerns nothing but the row. What
+    /// is wrong with the file concerns everybody, and stays a failure.
+    pub(crate) fn damaged(self, subject: impl FnOnce() -> String) -> Result<Damaged, Self> {
+        match self {
+            Self::Store(StoreError::Corrupt { subject, why }) => Ok(Damaged { subject, why }),
+            Self::Sqlite(error) if error.sqlite_error_code().is_none() => {
+                Ok(Damaged { subject: subject(), why: error.to_string() })
+            }
+            other => Err(other),
+        }
     }
 
     /// What the store says: `operation` of `subject` failed.

@@ -41,6 +41,7 @@
 //! | `jobs` | a job: its record as JSON, and the columns that indexes need | decisions |
 //! | `facts` | a job's sums over all its batches: a poll reads this one row | reports |
 //! | `chunks` | 256 batches of a job, two bits each | reports |
+//! | `failures` | a failed batch, with the items that were counted of it | reports |
 //! | `errors` | one error of an item | reports |
 //! | `starts` | a batch in flight, of jobs that track starts | begins |
 //!

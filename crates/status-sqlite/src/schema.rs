@@ -60,6 +60,14 @@ const FIRST: &str = "
         PRIMARY KEY (job, number)
     ) STRICT, WITHOUT ROWID;
 
+    -- The batches that stand as failed, with the items that were counted of them.
+    CREATE TABLE failures (
+        job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+        batch INTEGER NOT NULL,
+        items INTEGER NOT NULL,
+        PRIMARY KEY (job, batch)
+    ) STRICT, WITHOUT ROWID;
+
     -- What failed in a batch, by the attempt that counted.
     CREATE TABLE errors (
         job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,

@@ -7,8 +7,9 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 use common::{check, open, raw};
 use futures::future::join_all;
 use status_core::{
-    Actor, BatchIndex, BatchReport, Clock, Error, FileInfo, ItemError, JobId, ManualClock, NewJob, OwnedJobs,
-    OwnerId, PageRequest, Policy, Status, StatusStore, StoreError, SystemClock, Tolerance, Totals, Tracker,
+    Actor, BatchIndex, BatchReport, Begin, Clock, Effect, Error, Failure, FileInfo, ItemError, JobId,
+    ManualClock, NewJob, OwnedJobs, OwnerId, PageRequest, Policy, Stage, Status, StatusStore, StoreError,
+    SystemClock, Tolerance, Totals, Tracker,
 };
 use status_sqlite::{OpenError, SqliteStore};
 
@@ -268,10 +269,65 @@ async fn a_damaged_row_hides_no_other() {
     // So is a job whose sums cannot be read: it is listed, and its neighbours work on.
     tracker.report(ids[2], vec![done(0)]).await.expect("reported");
     raw.execute("UPDATE facts SET moments = x'00' WHERE job = 3", []).expect("damaged");
-    let refused = tracker.snapshot(ids[2]).await.expect_err("its sums cannot be read");
-    assert!(refused.to_string().contains("sums"), "{refused}");
+    let snapshot = tracker.snapshot(ids[2]).await.expect("what is readable");
+    assert!(snapshot.damaged && snapshot.progress.batches.completed == 0, "{snapshot:?}");
+    let listed = alice(&tracker).list(None, &PageRequest::first(10)).await.expect("listed");
+    assert_eq!((listed.rows.len(), listed.rows.iter().filter(|row| row.damaged).count()), (3, 1));
     tracker.report(ids[3], vec![done(0), done(1), done(2)]).await.expect("reported");
     assert_eq!(tracker.snapshot(ids[3]).await.expect("readable").status, Status::Completed);
+}
+
+#[tokio::test]
+async fn damaged_sums_or_bits_hinder_no_decision_and_no_other_batch() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = Arc::new(ManualClock::at(SystemClock.now().as_millisecond()));
+    let store = open(&folder.path().join("status.db")).await.with_clock(clock.clone());
+    let (tracker, raw) = (tracker(&store).with_clock(clock.clone()), raw(store.path()));
+    let (jobs, actor) = (alice(&tracker), Actor::named("splitter"));
+    raw.pragma_update(None, "ignore_check_constraints", true).expect("set");
+    let mut policy = Policy::default();
+    policy.track_starts = true;
+    for (damage, all) in [
+        ("UPDATE facts SET items_failed = -1", true),
+        ("UPDATE facts SET moments = x'00'", true),
+        ("UPDATE chunks SET settled = x'00' WHERE number = 1", false),
+    ] {
+        let mut ids = Vec::new();
+        for _ in 0..3 {
+            let id = processing(&tracker, policy.clone(), 600).await;
+            tracker.report(id, vec![done(0), done(300)]).await.expect("reported");
+            ids.push(id);
+        }
+        raw.execute(damage, []).expect("damaged");
+        let [cancelled, failed, late] = ids[..] else { panic!("three jobs") };
+
+        let begun = tracker.begin_all(late, &[batch(0), batch(1), batch(301)]).await.expect("begun").batches;
+        let one = if all { Begin::Damaged } else { Begin::Work };
+        assert_eq!(begun, [Begin::AlreadyCompleted, one, Begin::Damaged], "{damage}");
+        let reported = tracker.report(late, vec![done(1), done(301)]).await;
+        if all {
+            let refused = reported.expect_err("there is nothing to add to");
+            assert!(matches!(refused, Error::Store(StoreError::Corrupt { .. })), "{refused:?}");
+        } else {
+            let effects = reported.expect("the one").effects;
+            assert_eq!(effects, [(batch(1), Effect::Counted), (batch(301), Effect::Damaged)], "{damage}");
+        }
+        assert!(tracker.snapshot(late).await.expect("shown").damaged || !all);
+
+        jobs.cancel(cancelled, None).await.expect("requested");
+        clock.advance(policy.cancel_grace);
+        tracker.sweep().await.expect("swept");
+        assert_eq!(tracker.job(cancelled).await.expect("there").status, Status::Cancelled, "{damage}");
+        let failure = Failure::new(Stage::Process, "given-up", "It was given up.", false);
+        tracker.fail(failed, failure, &actor).await.expect("failed");
+        clock.advance(policy.processing_timeout);
+        tracker.sweep().await.expect("swept");
+        assert_eq!(tracker.job(late).await.expect("there").status, Status::Failed, "{damage}");
+        for id in ids {
+            tracker.errors(id, &PageRequest::first(3)).await.expect("listed");
+            jobs.erase(id).await.expect("erased");
+        }
+    }
 }
 
 #[tokio::test]
@@ -310,7 +366,8 @@ async fn what_has_expired_is_deleted_with_all_its_rows_and_leaves_its_space() {
     assert_ne!(again, first);
     assert_eq!(store.purge(clock.now()).await.expect("purged"), 3, "the fourth made room for its key");
     assert!(size() < before / 4, "{before} bytes before, {} after", size());
-    for (table, rows) in [("jobs", 2_i64), ("facts", 0), ("chunks", 0), ("errors", 0), ("starts", 0)] {
+    let empty = ["facts", "chunks", "failures", "errors", "starts"].map(|table| (table, 0));
+    for (table, rows) in [("jobs", 2_i64)].into_iter().chain(empty) {
         let count = raw.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0));
         assert_eq!(count.expect("counted"), rows, "{table}");
     }

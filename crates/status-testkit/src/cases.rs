@@ -178,7 +178,7 @@ macro_rules! __cases {
                 a_start_is_that_of_the_last_begin =
                     "A batch that is begun again has started when it was begun last.";
                 a_start_is_noted_only_where_work_begins =
-                    "No start is noted of a completed batch, of one past the total, or for a job that \
+                    "No start is noted of a settled batch, of one past the total, or for a job that \
                      does not track starts, has not started, is to be cancelled, or is over.";
             }
             counting {
@@ -206,6 +206,9 @@ macro_rules! __cases {
                 a_correction_with_other_items_stays_readable =
                     "A batch that failed with other items than it completes with leaves no count below \
                      zero.";
+                a_correction_takes_back_what_was_counted =
+                    "When a failed batch completes, what its failed attempt counted is taken back, no more \
+                     and no less, whatever it completes with and in whatever order batches come.";
                 what_was_heard_last_stays_the_last =
                     "The time of the last sign of life goes back by no more than a second.";
                 the_version_only_grows =

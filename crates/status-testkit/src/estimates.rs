@@ -88,7 +88,7 @@ async fn replay<S: StatusStore>(
             deliver(together, instant).await?;
         }
         for outcome in of_one_instant {
-            expected.add(id, &report(outcome), Effect::Counted, at(instant));
+            expected.add(id, &report(outcome), Effect::Counted, 0, at(instant));
         }
         so_far += of_one_instant.len();
         if arrivals.again {

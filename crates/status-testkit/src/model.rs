@@ -63,8 +63,10 @@ pub fn check<S: StatusStore>(histories: u32, steps: usize, open: impl AsyncFn(Ar
 fn step() -> impl Strategy<Value = Step> {
     let index = || prop::sample::select(&BATCHES[..]);
     let report = || {
-        (index(), 0..5_u64).prop_map(|(index, kind)| match kind {
+        (index(), 0..6_u64).prop_map(|(index, kind)| match kind {
             0 => failed(index),
+            // A worker that does not know how many items the batch has.
+            5 => BatchReport::failed(batch(index), 0, "unread", "The batch could not be read."),
             // Items that failed, each time for another reason.
             1 | 2 => BatchReport::completed(batch(index), 10 - kind, kind)
                 .took(Duration::from_secs(2))
@@ -256,8 +258,7 @@ impl Model {
             Step::Begin(batches) => {
                 if self.job.notes_starts() {
                     let open = batches.iter().filter(|index| {
-                        let settled = self.batches.get(index).map(BatchReport::settles_as);
-                        settled != Some(Settled::Completed) && self.job.total().is_none_or(|t| **index < t)
+                        !self.batches.contains_key(index) && self.job.total().is_none_or(|t| **index < t)
                     });
                     let open: Vec<_> = open.map(|index| (*index, now)).collect();
                     self.running.extend(open);

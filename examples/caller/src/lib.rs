@@ -10,8 +10,8 @@ use std::{
 use futures::future::join_all;
 use leads::{BatchMessage, Lead, LeadTable, NormaliseError, Normaliser};
 use status_core::{
-    BatchReport, Begin, Clock, Effect, Error, ItemError, JobId, OwnerId, Rejection, Settled, SystemClock,
-    Tracker,
+    BatchIndex, BatchReport, Begin, Clock, Effect, Error, ItemError, JobId, OwnerId, Rejection, Settled,
+    SystemClock, Tracker,
 };
 
 /// Works on batches.
@@ -39,6 +39,14 @@ pub enum Handled {
     Done,
     /// It is to be delivered again.
     Retry,
+}
+
+/// What came of reporting.
+enum Recorded {
+    /// All is recorded or can be forgotten, but for these batches, which are to be delivered again.
+    AllBut(Vec<BatchIndex>),
+    /// All of it is to be delivered again.
+    Nothing,
 }
 
 impl Caller {
@@ -92,13 +100,24 @@ impl Caller {
         };
         let assigned = deliveries.iter().zip(&assignment.batches);
         for (delivery, begin) in assigned.clone() {
-            if let Begin::OutOfRange { total } = begin {
-                let batch = delivery.message.batch;
-                tracing::error!(%job, %batch, total, "a batch that the job does not have is dropped");
+            let batch = delivery.message.batch;
+            match begin {
+                Begin::OutOfRange { total } => {
+                    tracing::error!(%job, %batch, total, "a batch that the job does not have is dropped");
+                }
+                Begin::Damaged => {
+                    tracing::error!(%job, %batch, "a batch cannot be begun, since what is stored of it is damaged");
+                }
+                Begin::Work | Begin::AlreadyCompleted | Begin::Over(_) | Begin::Repeated => {}
             }
         }
+        let is_damaged = |delivery: &Delivery| {
+            let mut damaged = assigned.clone().filter(|(_, begin)| matches!(begin, Begin::Damaged));
+            damaged.any(|(of, _)| of.message.batch == delivery.message.batch)
+        };
         let owner = &assignment.job.owner;
         let work = assigned
+            .clone()
             .filter(|(_, begin)| matches!(begin, Begin::Work))
             .map(async |(delivery, _)| (delivery.message.batch, self.work(delivery, owner, time_left).await));
         let worked: HashMap<_, _> = join_all(work).await.into_iter().collect();
@@ -114,29 +133,44 @@ impl Caller {
         });
         let reported = self.report(job, reports.cloned().collect()).await;
         let answer = |delivery: &&Delivery| match worked.get(&delivery.message.batch) {
-            Some(report) if is_settled(delivery, report) => reported,
+            Some(report) if is_settled(delivery, report) => match &reported {
+                Recorded::AllBut(damaged) if damaged.contains(&delivery.message.batch) => Handled::Retry,
+                Recorded::AllBut(_) => Handled::Done,
+                Recorded::Nothing => Handled::Retry,
+            },
             Some(_) => Handled::Retry,
+            // It cannot be worked on before the store is repaired.
+            None if is_damaged(delivery) => Handled::Retry,
             // There was nothing to work on.
             None => Handled::Done,
         };
         deliveries.iter().map(answer).collect()
     }
 
-    /// Reports what came of batches of one job; says what is to become of their messages.
-    async fn report(&self, job: JobId, reports: Vec<BatchReport>) -> Handled {
+    /// Reports what came of batches of one job.
+    async fn report(&self, job: JobId, reports: Vec<BatchReport>) -> Recorded {
+        let mut damaged = Vec::new();
         if reports.is_empty() {
-            return Handled::Done;
+            return Recorded::AllBut(damaged);
         }
         match self.tracker.report(job, reports).await {
             Ok(reported) => {
                 if let Some(status) = reported.late {
                     tracing::info!(%job, %status, "batches came after the job's end; they count");
                 }
-                let past = reported.effects.iter().filter(|(_, effect)| *effect == Effect::OutOfRange);
-                for (batch, _) in past {
-                    tracing::error!(%job, %batch, "a batch that the job does not have is dropped");
+                for (batch, effect) in reported.effects {
+                    match effect {
+                        Effect::OutOfRange => {
+                            tracing::error!(%job, %batch, "a batch that the job does not have is dropped");
+                        }
+                        Effect::Damaged => {
+                            tracing::error!(%job, %batch, "a batch cannot be recorded: its record is damaged");
+                            damaged.push(batch);
+                        }
+                        Effect::Counted | Effect::Corrected | Effect::Duplicate => {}
+                    }
                 }
-                Handled::Done
+                Recorded::AllBut(damaged)
             }
             // Erased, or sealed with a lower total, while they were worked on: neither ever passes.
             Err(
@@ -144,11 +178,11 @@ impl Caller {
                 | Error::Rejected { rejection: Rejection::BatchOutOfRange { .. }, .. }),
             ) => {
                 tracing::error!(%job, %error, "batches that the job does not have are dropped");
-                Handled::Done
+                Recorded::AllBut(damaged)
             }
             Err(error) => {
                 tracing::warn!(%job, %error, "batches could not be reported; they will be delivered again");
-                Handled::Retry
+                Recorded::Nothing
             }
         }
     }

@@ -14,8 +14,8 @@ use caller::{
 };
 use leads::{BatchMessage, Lead, MemoryLeads, NormaliseError, Normalised, Normaliser, RawLead};
 use status_core::{
-    Actor, BatchIndex, Begun, JobId, MockStatusStore, NewJob, OwnerId, Policy, Settled, Snapshot, Status,
-    StatusStore, StoreError, SystemClock, Timestamp, Tolerance, Totals, Tracker,
+    Actor, BatchIndex, Begun, Effect, JobId, MockStatusStore, NewJob, OwnerId, Policy, Settled, Snapshot,
+    Status, StatusStore, StoreError, SystemClock, Timestamp, Tolerance, Totals, Tracker, Written,
 };
 use status_memory::MemoryStore;
 
@@ -167,6 +167,30 @@ async fn what_failed_before_its_last_receive_comes_again_and_counts_as_nothing()
     let delivery = [message(job, 0, 1), message(job, 0, 2), message(job, 1, 1)];
     assert_eq!(stage.handle(&delivery).await, [Retry, Retry, Done]);
     assert_eq!(counts(&stage.snapshot(job).await), (1, 0));
+}
+
+#[tokio::test]
+async fn a_batch_whose_record_is_damaged_comes_again_and_takes_no_other_with_it() {
+    let id = JobId::new(Timestamp::now());
+    let owner = OwnerId::new("ann").expect("a good name");
+    let job = NewJob::titled("leads").into_job(id, owner, &Policy::default(), Actor::OWNER);
+    let mut job = job.expect("a good title");
+    job.status = Status::Processing;
+    let index = |batch| BatchIndex::new(batch).expect("in range");
+    let mut store = MockStatusStore::new();
+    store.expect_begin().returning(move |_, _, _| {
+        let settled = vec![(index(0), None), (index(1), None)];
+        Ok(Some(Begun::new(job.clone(), settled, false).with_damaged(vec![index(2)])))
+    });
+    store.expect_report().times(1).returning(move |_, reports, _| {
+        let effect = |batch| if batch == index(1) { Effect::Damaged } else { Effect::Counted };
+        let effects = reports.iter().map(|report| (report.batch(), effect(report.batch()))).collect();
+        Ok(Written::new(effects, false, None))
+    });
+    let stage = Stage::over(Arc::new(store));
+    let delivery = [0, 1, 2, 2].map(|batch| message(id, batch, 1));
+    assert_eq!(stage.handle(&delivery).await, [Done, Retry, Retry, Retry]);
+    assert_eq!(stage.asked(id, 2), 0, "nothing could be recorded of it");
 }
 
 #[tokio::test]

@@ -301,6 +301,7 @@ impl Ledger {
             Effect::Corrected => "corrected",
             Effect::Duplicate => "duplicate",
             Effect::OutOfRange => "out of range",
+            Effect::Damaged => "damaged",
         };
         *self.effects.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default() += 1;
     }

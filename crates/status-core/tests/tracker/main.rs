@@ -26,6 +26,10 @@ fn done(index: u64) -> BatchReport {
     BatchReport::completed(batch(index), 10, 0).took(Duration::from_secs(1))
 }
 
+fn failed(index: u64) -> BatchReport {
+    BatchReport::failed(batch(index), 10, "llm-refused", "The model refused.")
+}
+
 /// A policy that survives any number of failed batches and notes starts.
 fn tracking() -> Policy {
     let mut policy = Policy::default();

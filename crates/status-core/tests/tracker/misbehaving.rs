@@ -10,8 +10,8 @@ use std::{
 
 use futures::StreamExt;
 use status_core::{
-    Actor, Begin, Clock, Consistency, Damaged, Due, Error, JobId, JobState, NewJob, Page, PageRequest,
-    Policy, Snapshot, Status, StoreError, Totals, Tracker,
+    Actor, Begin, Clock, Consistency, Damaged, Due, Effect, Error, JobId, JobState, NewJob, Page,
+    PageRequest, Policy, Snapshot, Status, StoreError, Totals, Tracker,
 };
 use status_memory::MemoryStore;
 use status_testkit::{
@@ -19,7 +19,7 @@ use status_testkit::{
     layer::{Answer, Call, Layer, after, before},
 };
 
-use super::{batch, corrupt, done, kit, tracking, unavailable};
+use super::{batch, corrupt, done, failed, kit, tracking, unavailable};
 
 /// A layer whose eventual reads find nothing.
 fn finds_nothing_eventually() -> impl Layer {
@@ -227,6 +227,85 @@ async fn what_is_damaged_hides_no_other_job_of_a_list() {
     }));
     let page = gone.jobs.list(None, &PageRequest::first(9)).await.expect("listed");
     assert_eq!((page.rows.len(), page.damaged.len()), (1, 0), "one that went meanwhile is not listed");
+}
+
+/// A layer that cannot read a part of the job's facts, with batch 3 in it.
+fn damages(damaged: JobId) -> impl Layer {
+    after(move |call, mut answer| {
+        let is_it = match call {
+            Call::Read(id, _) | Call::Begin(id, ..) | Call::Report(id, ..) => *id == damaged,
+            _ => false,
+        };
+        match &mut answer {
+            Ok(Answer::Read(Some(state))) if is_it => {
+                let part = Damaged { subject: "chunk 0".into(), why: "it is no set".into() };
+                *state = state.clone().with_damaged(vec![part]);
+            }
+            Ok(Answer::Begin(Some(begun))) if is_it => {
+                begun.settled.retain(|(of, _)| *of != batch(3));
+                begun.damaged.push(batch(3));
+            }
+            Ok(Answer::Report(written)) if is_it => {
+                let of_part = written.effects.iter_mut().filter(|(of, _)| *of == batch(3));
+                of_part.for_each(|(_, effect)| *effect = Effect::Damaged);
+            }
+            _ => {}
+        }
+        answer
+    })
+}
+
+#[tokio::test]
+async fn damaged_facts_complete_no_job_and_hinder_no_other_decision() {
+    let sound = kit().await;
+    let status = async |id| sound.state(id).await.job.status;
+    let id = sound.processing(4).await;
+    let kit = sound.behind(damages(id));
+    let begun = kit.tracker.begin_all(id, &[batch(2), batch(3), batch(3)]).await.expect("begun").batches;
+    assert_eq!(begun, [Begin::Work, Begin::Damaged, Begin::Repeated]);
+    let reported = kit.tracker.report(id, vec![done(2), done(3)]).await.expect("the one counts");
+    assert_eq!(reported.effects, [(batch(2), Effect::Counted), (batch(3), Effect::Damaged)]);
+    let refused = kit.tracker.report(id, vec![done(3)]).await.expect_err("nothing is recorded of it");
+    assert!(matches!(&refused, Error::Store(StoreError::Corrupt { .. })), "{refused:?}");
+    kit.tracker.report(id, vec![done(0), done(1)]).await.expect("recorded");
+    kit.wait(200);
+    assert_eq!(kit.tracker.sweep().await.expect("swept").errors, 0);
+    assert_eq!(status(id).await, Status::Processing, "what cannot be read may have failed");
+    let snapshot = kit.jobs.snapshot(id).await.expect("what is readable");
+    assert!(snapshot.damaged && snapshot.token() != sound.snapshot(id).await.token(), "{snapshot:?}");
+
+    // Too many failures are too many, whatever else there is; cancels and deadlines wait for nothing.
+    let id = sound.processing(4).await;
+    let kit = sound.behind(damages(id));
+    kit.tracker.report(id, vec![failed(1)]).await.expect("recorded");
+    assert_eq!(status(id).await, Status::Failed);
+    kit.jobs.erase(id).await.expect("the job's record is enough");
+    let id = sound.processing(4).await;
+    let kit = sound.behind(damages(id));
+    let mut watched = Box::pin(kit.jobs.watch(id).await.expect("watched"));
+    assert!(watched.next().await.expect("shown").damaged);
+    kit.jobs.cancel(id, None).await.expect("requested");
+    kit.wait(31);
+    kit.tracker.sweep().await.expect("swept");
+    assert_eq!(status(id).await, Status::Cancelled);
+    let id = sound.processing(4).await;
+    let kit = sound.behind(damages(id));
+    kit.wait(31 * 86_400);
+    kit.tracker.sweep().await.expect("swept");
+    assert_eq!(status(id).await, Status::Failed, "it is past its deadline");
+}
+
+#[tokio::test]
+async fn a_job_that_is_over_is_erased_whatever_is_damaged() {
+    let sound = kit().await;
+    let id = sound.processing(1).await;
+    sound.complete(id, [0]).await;
+    let kit = sound.behind(before(|call| match call {
+        Call::Read(id, _) => Some(Err(corrupt(*id))),
+        _ => None,
+    }));
+    kit.jobs.erase(id).await.expect("its record is enough");
+    assert!(matches!(sound.jobs.snapshot(id).await, Err(Error::NotFound(_))));
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,10 +12,10 @@ use std::{
 };
 
 use futures::{FutureExt, StreamExt, future::join_all};
-use status_core::{Facts, JobState, Policy, Status, StatusStore, Tracker};
+use status_core::{Facts, JobState, Policy, Snapshot, Status, StatusStore, Tracker};
 use status_testkit::{
     Kit,
-    layer::{Answer, Call, before},
+    layer::{Answer, Call, after, before},
 };
 use tokio::time::timeout;
 
@@ -53,6 +53,42 @@ async fn fifty_watchers_of_a_job_cost_the_reads_of_one() {
     let seen = timeout(PATIENCE, watched).await.expect("they end");
     assert!(seen.iter().all(|status| *status == Some(Status::Cancelled)));
     assert_eq!(reads.load(Ordering::SeqCst), 10, "for all fifty together");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watcher_of_facts_that_went_back_is_shown_the_truth_and_the_end() {
+    let sound = kit().await;
+    let (ahead, reads) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
+    let (shows, counted) = (ahead.clone(), reads.clone());
+    let kit = sound.behind(after(move |call, mut answer| {
+        if let (Call::Read(..), Ok(Answer::Read(Some(state)))) = (call, &mut answer) {
+            counted.fetch_add(1, Ordering::SeqCst);
+            if shows.load(Ordering::SeqCst) {
+                state.facts.counts.completed += 1;
+                state.facts.counts.items_processed += 1_000;
+            }
+        }
+        answer
+    }));
+    let items = |snapshot: &Snapshot| snapshot.progress.items.processed;
+    let id = sound.processing(3).await;
+    let mut watched = Box::pin(kit.jobs.watch(id).await.expect("watched"));
+    assert_eq!(items(&watched.next().await.expect("the newest")), 1_000);
+    ahead.store(false, Ordering::SeqCst);
+    let truth = timeout(PATIENCE, watched.next()).await.expect("shown").expect("a snapshot");
+    assert_eq!(items(&truth), 0, "a strong read says so");
+    assert_eq!(see_to_the_end(&sound, id, watched).await.last(), Some(&Status::Completed));
+
+    // The same where the job ends in the moment in which its facts go back.
+    ahead.store(true, Ordering::SeqCst);
+    let id = sound.processing(3).await;
+    let mut watched = Box::pin(kit.jobs.watch(id).await.expect("watched"));
+    watched.next().await.expect("the newest");
+    ahead.store(false, Ordering::SeqCst);
+    let before = reads.load(Ordering::SeqCst);
+    assert_eq!(see_to_the_end(&sound, id, watched).await.last(), Some(&Status::Completed));
+    let read = reads.load(Ordering::SeqCst) - before;
+    assert!(read < 20, "{read} reads");
 }
 
 #[tokio::test(start_paused = true)]

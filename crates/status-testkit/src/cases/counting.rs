@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use status_core::{
-    BatchReport, Begin, Clock, Decision, Effect, ItemError, PageRequest, Rejection, Status, Sum, clock,
+    BatchReport, Begin, Clock, Decision, Effect, ItemError, Outcome, PageRequest, Rejection, Status, Sum,
+    Totals, clock,
 };
 
 use crate::kit::{Kit, batch, done, effects, failed, rejection, splitter, tolerant, totals};
@@ -186,6 +187,27 @@ pub(super) async fn a_correction_with_other_items_stays_readable(kit: Kit) {
     assert_eq!(kit.jobs.list(None, &PageRequest::first(5)).await.expect("listed").rows.len(), 1);
     kit.complete(id, [1]).await;
     assert_eq!(kit.snapshot(id).await.status, Status::Completed);
+}
+
+pub(super) async fn a_correction_takes_back_what_was_counted(kit: Kit) {
+    for (items, other) in [(0, 1), (0, 257), (25, 1), (10, 300)] {
+        let given_up = BatchReport::failed(batch(0), items, "unread", "The file could not be read.");
+        let partly = BatchReport::completed(batch(other), 5, 5);
+        // Each batch's own reports keep their order.
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2]] {
+            let id = kit.streaming_with(tolerant()).await;
+            let reports = [given_up.clone(), partly.clone(), done(0)];
+            for report in order.map(|place| reports[place].clone()) {
+                kit.tracker.report(id, vec![report]).await.expect("recorded");
+            }
+            kit.complete(id, (1..=other).filter(|index| *index != other)).await;
+            let totals = Totals { batches: other + 1, items: None };
+            let snapshot = kit.tracker.seal(id, totals, &splitter()).await.expect("sealed");
+            let counted = (snapshot.progress.items.processed, snapshot.progress.items.failed);
+            assert_eq!(counted, (10 * other + 5, 5), "{items} items, then {other}, in order {order:?}");
+            assert_eq!(snapshot.outcome, Some(Outcome::Partial), "in order {order:?}");
+        }
+    }
 }
 
 pub(super) async fn what_was_heard_last_stays_the_last(kit: Kit) {

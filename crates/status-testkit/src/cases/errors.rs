@@ -159,7 +159,7 @@ pub(super) async fn listed_errors_are_those_of_the_attempt_that_counted(kit: Kit
                 (Effect::Counted, Some(corrected)) if corrected.settles_as() < report.settles_as() => {}
                 (Effect::Counted, Some(_)) => panic!("both attempts at batch {index} counted"),
                 (Effect::Duplicate, _) => {}
-                (Effect::OutOfRange, _) => panic!("{index} is out of range"),
+                (Effect::OutOfRange | Effect::Damaged, _) => panic!("batch {index}: {effect:?}"),
             }
         }
         expected.insert(index, last.expect("one of them counted"));

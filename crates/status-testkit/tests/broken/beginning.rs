@@ -128,6 +128,14 @@ pub(super) const FAULTS: &[Fault] = &[
         }
     ),
     fault!(
+        "notes starts of batches that stand as failed",
+        [a_start_is_noted_only_where_work_begins, a_start_is_that_of_the_last_begin],
+        |scene, call| {
+            noting(scene, call, |job, _, settled| job.notes_starts() && settled == Some(Settled::Failed))
+                .await
+        }
+    ),
+    fault!(
         "notes starts of completed batches",
         [a_start_is_noted_only_where_work_begins, starts_are_counted_once],
         |scene, call| {

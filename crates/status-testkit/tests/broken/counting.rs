@@ -1,7 +1,8 @@
 //! Faults of counting and of the end by facts.
 
 use status_core::{
-    BatchIndex, BatchReport, BatchState, Effect, Job, Settled, StoreError, Tolerance, Written, chunk,
+    BatchIndex, BatchReport, BatchState, Consistency, Effect, Job, Settled, StoreError, Tolerance, Written,
+    chunk,
 };
 use status_testkit::layer::{Answer, Call};
 
@@ -45,6 +46,32 @@ pub(super) const FAULTS: &[Fault] = &[
             let old = reports.iter().filter(|report| failed.contains(&report.batch()));
             written.effects.extend(old.map(|report| (report.batch(), Effect::Duplicate)));
             Ok(Answer::Report(written))
+        }
+    ),
+    fault!(
+        "takes back as many items of a failed batch as it completes with",
+        [a_correction_takes_back_what_was_counted],
+        |scene, call| {
+            let failed = async |id| {
+                let state = scene.store.read(id, Consistency::Strong).await?;
+                Ok::<_, StoreError>(state.map_or(0, |state| state.facts.counts.items_failed))
+            };
+            if let Call::Report(id, [report], _) = call {
+                let before = failed(id).await?;
+                let answer = call.on(scene.store).await?;
+                if let Answer::Report(written) = &answer
+                    && written.effects == [(report.batch(), Effect::Corrected)]
+                {
+                    let taken_back = before - failed(id).await?;
+                    *scene.notes().counts.entry(id).or_default() += report.items().saturating_sub(taken_back);
+                }
+                return Ok(answer);
+            }
+            with_state(call.on(scene.store).await, |state| {
+                let too_many = scene.notes().counts.get(&state.job.id).copied().unwrap_or(0);
+                let counts = &mut state.facts.counts;
+                counts.items_failed = counts.items_failed.saturating_sub(too_many);
+            })
         }
     ),
     fault!(

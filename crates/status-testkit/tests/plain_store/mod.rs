@@ -95,7 +95,8 @@ impl Entry {
         let effect = report.effect(self.settled(batch));
         if effect.is_change() {
             self.starts.remove(&batch);
-            self.facts.add(self.job.id, report, effect, at);
+            let failed_before = self.counted.get(&batch).map_or(0, BatchReport::items);
+            self.facts.add(self.job.id, report, effect, failed_before, at);
             self.counted.insert(batch, report.clone());
         }
         effect
@@ -185,7 +186,7 @@ impl StatusStore for PlainStore {
         Ok(self.with(id, |entry| {
             let settled: Vec<_> = batches.iter().map(|batch| (*batch, entry.settled(*batch))).collect();
             for (batch, settled) in &settled {
-                if entry.job.notes_starts() && *settled != Some(Settled::Completed) && entry.has(*batch) {
+                if entry.job.notes_starts() && settled.is_none() && entry.has(*batch) {
                     entry.starts.insert(*batch, at);
                 }
             }

@@ -175,6 +175,8 @@ impl Delivery<'_> {
                 Begin::Work => false,
                 Begin::AlreadyCompleted => !world.ledger.may_be_completed(id, **batch),
                 Begin::Over(status) => assignment.job.status != *status,
+                // Nothing damages what is stored.
+                Begin::Damaged => true,
                 Begin::OutOfRange { total } => *total != self.plan.total || batch.get() < *total,
             }
         });
