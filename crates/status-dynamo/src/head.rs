@@ -123,6 +123,23 @@ pub(crate) fn encode(job: &Job) -> Item {
     item
 }
 
+/// The attribute of what stands in place of a head.
+const BARRED: &str = "barred";
+
+/// What stands where a head would be that must not be created any more.
+pub(crate) fn barred(id: JobId, until: Timestamp) -> Item {
+    let mut item = layout::head_key(id);
+    item.insert("sv".into(), layout::number(layout::SCHEMA));
+    item.insert(BARRED.into(), layout::number(1));
+    item.insert(layout::TTL.into(), layout::seconds(until));
+    item
+}
+
+/// Whether this is no head, but keeps one from being created.
+pub(crate) fn is_barred(item: &Item) -> bool {
+    item.contains_key(BARRED)
+}
+
 pub(crate) fn decode(id: JobId, item: &Item) -> Result<Job, StoreError> {
     let corrupt = |why: &str| layout::corrupt(id, why);
     match attribute::number::<u64>(item, "sv") {

@@ -8,6 +8,7 @@
 //! | `st` | heads, chunks of terminal jobs | the job's status |
 //! | `job` | heads, idempotency keys | the record as JSON; the id of the job that has the key |
 //! | `rev` | heads | its revision |
+//! | `barred` | what stands where a head must not be created any more | that it is no head |
 //! | `o` | heads | the owner: the key of the index `by_owner` |
 //! | `dp`, `due` | heads of jobs a sweeper may have to look at | the key of the index `by_due` |
 //! | `c`, `f` | chunks | string sets: the batches settled, and those of them that failed, from "0" in each chunk (AWS's DynamoDB Local takes a third less time for string sets than for number sets; their size is the same) |
@@ -133,6 +134,9 @@ pub fn idempotency_key(owner: &OwnerId, name: &str) -> Item {
 /// [`StoreError::Corrupt`] if the key lacks what the index is made of.
 pub fn due_of(item: &Item) -> Result<Due, StoreError> {
     let id = id_of(item)?;
+    if attribute::text(item, SK) != Some(HEAD) {
+        return Err(corrupt(id, "another item of it than its head is in the index of due jobs"));
+    }
     let due = attribute::number::<i64>(item, "due").and_then(|ms| Timestamp::from_millisecond(ms).ok());
     due.map(|at| Due::new(id, at)).ok_or_else(|| corrupt(id, "no due time in the index of due jobs"))
 }
@@ -159,6 +163,28 @@ pub fn due_key(cursor: &str) -> Result<Item, StoreError> {
     let mut item = key(pk.to_owned(), sk);
     item.insert("dp".into(), AttributeValue::S(DUE.into()));
     item.insert("due".into(), number(due));
+    Ok(item)
+}
+
+/// Where a page of an owner's jobs ended, as a cursor: a job's id, or whatever key the index has, so that one
+/// that is no job's does not end the list.
+pub fn owner_cursor(item: &Item) -> String {
+    let [sk, pk] = [SK, "pk"].map(|name| attribute::text(item, name).unwrap_or_default());
+    let is_job = sk == HEAD && pk.parse::<JobId>().is_ok();
+    if is_job { pk.to_owned() } else { format!("{sk}#{pk}") }
+}
+
+/// The key that a cursor in the jobs of an owner stands for.
+///
+/// # Errors
+/// [`StoreError::InvalidCursor`].
+pub fn owner_key(owner: &OwnerId, cursor: &str) -> Result<Item, StoreError> {
+    let mut item = match (cursor.parse(), cursor.split_once('#')) {
+        (Ok(id), _) => head_key(id),
+        (_, Some((sk, pk))) if !sk.is_empty() && !pk.is_empty() => key(pk.to_owned(), sk),
+        _ => return Err(StoreError::InvalidCursor),
+    };
+    item.insert(OWNER.into(), AttributeValue::S(owner.to_string()));
     Ok(item)
 }
 

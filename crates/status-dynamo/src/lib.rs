@@ -128,6 +128,7 @@ impl DynamoStore {
         let (mut job, mut chunks) = (None, Vec::new());
         for item in self.items(id, consistency).await? {
             match attribute::text(&item, layout::SK) {
+                Some(layout::HEAD) if head::is_barred(&item) => {}
                 Some(layout::HEAD) => job = Some(head::decode(id, &item)?),
                 Some(_) => chunks.push(Chunk::decode(id, &item)?),
                 None => return Err(layout::corrupt(id, "an item without a sort key")),
@@ -140,7 +141,8 @@ impl DynamoStore {
     async fn head(&self, id: JobId, consistency: Consistency) -> Result<Option<Job>, StoreError> {
         let get = self.get(layout::head_key(id), consistency);
         let found = self.read_by(|| format!("job {id}"), get.send()).await?;
-        let job = found.item.map(|item| head::decode(id, &item)).transpose()?;
+        let item = found.item.filter(|item| !head::is_barred(item));
+        let job = item.map(|item| head::decode(id, &item)).transpose()?;
         Ok(job.filter(|job| !self.is_expired(job)))
     }
 
@@ -163,6 +165,7 @@ impl DynamoStore {
         for part in keys.chunks(100) {
             for item in self.batch_get(&format!("job {id}"), part.to_vec(), consistency).await? {
                 match attribute::text(&item, layout::SK) {
+                    Some(layout::HEAD) if head::is_barred(&item) => {}
                     Some(layout::HEAD) => found.job = Some(head::decode(id, &item)?),
                     Some(sk) if sk.starts_with(layout::CHUNK_PREFIX) => match Chunk::decode(id, &item) {
                         Ok(chunk) => drop(found.chunks.insert(chunk.number, chunk)),

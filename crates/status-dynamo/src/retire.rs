@@ -16,9 +16,9 @@ impl DynamoStore {
     /// Sets the expiry of what belongs to a terminal job and tells the chunks that it is over; then, and
     /// only then, the job is not due any more. Errors have had their expiry from their first write.
     pub(crate) async fn retire(&self, job: &Job) -> Result<(), StoreError> {
-        let mut keys = self.keys(job.id, job.id.to_string(), layout::CHUNK_PREFIX).await?;
+        let keys = self.keys(job.id, job.id.to_string(), layout::CHUNK_PREFIX).await?;
         if let Some(key) = &job.idempotency_key {
-            keys.push(layout::idempotency_key(&job.owner, key));
+            self.expire_key(job, layout::idempotency_key(&job.owner, key)).await?;
         }
         for part in keys.chunks(AT_A_TIME) {
             try_join_all(part.iter().map(|key| self.expire(job, key.clone()))).await?;
@@ -29,6 +29,17 @@ impl DynamoStore {
             .update_expression("REMOVE dp, due")
             .condition_expression("rev = :rev")
             .expression_attribute_values(":rev", layout::number(job.revision));
+        self.write_by(|| format!("job {}", job.id), update.send()).await.map(drop)
+    }
+
+    /// Sets the expiry of the job's idempotency key, unless another job has it by now.
+    async fn expire_key(&self, job: &Job, key: Item) -> Result<(), StoreError> {
+        let update = self
+            .update(key)
+            .update_expression("SET ttl_at = :ttl")
+            .condition_expression("job = :id")
+            .expression_attribute_values(":id", AttributeValue::S(job.id.to_string()))
+            .expression_attribute_values(":ttl", layout::seconds(job.expires_at()));
         self.write_by(|| format!("job {}", job.id), update.send()).await.map(drop)
     }
 

@@ -4,6 +4,8 @@ mod chunks;
 mod counts;
 mod erasing;
 mod errors;
+mod keys;
+mod lists;
 mod rig;
 
 use std::{sync::Arc, time::Duration};
