@@ -218,8 +218,11 @@ impl DynamoStore {
             self.mark(id, key, total % CHUNK, "attribute_not_exists(z)").await?;
         }
         let (first, mut start) = (chunks::chunks_of(total), None);
-        // Past the last chunk that a job can have there is none.
-        while first <= layout::LAST_CHUNK {
+        if first > layout::LAST_CHUNK {
+            // Past the last chunk that a job can have there is none.
+            return Ok(());
+        }
+        loop {
             let past = self
                 .query(id.to_string(), Consistency::Strong)
                 .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
@@ -233,10 +236,9 @@ impl DynamoStore {
             }
             start = page.last_evaluated_key;
             if start.is_none() {
-                break;
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Tells a chunk that the job does not have that it has room for none.
