@@ -127,8 +127,8 @@ impl Chunk {
         let started = |(name, value): (&String, &AttributeValue)| {
             let index: u64 = name.strip_prefix('s')?.parse().ok()?;
             let since: u64 = value.as_n().ok()?.parse().ok()?;
-            // A start that came after its batch had completed says nothing.
-            (!settled.without(failed).has(index))
+            // A start that came after its batch had settled says nothing.
+            (!settled.has(index))
                 .then(|| clock::after(id.created_at(), std::time::Duration::from_millis(since)))
         };
         facts.running = item.iter().filter_map(started).collect();

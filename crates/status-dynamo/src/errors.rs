@@ -42,7 +42,7 @@ impl DynamoStore {
 
     async fn keep_errors_of<'a>(
         &self,
-        Before { job, chunks, errors_are_full }: &Before,
+        Before { job, chunks, errors_are_full, .. }: &Before,
         report: &'a BatchReport,
     ) -> Result<Attempt<'a>, StoreError> {
         let batch = report.batch();
@@ -144,7 +144,7 @@ impl DynamoStore {
             keys.extend(numbers.map(|number| layout::chunk_key(id, number)));
             keys.dedup();
             let around = self.look(id, keys, Consistency::Strong).await?;
-            for part in around.damaged {
+            for part in around.damaged.into_values() {
                 if !listed.damaged.contains(&part) {
                     listed.damaged.push(part);
                 }

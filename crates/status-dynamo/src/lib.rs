@@ -2,8 +2,10 @@
 //!
 //! What it guarantees and what it costs, measured by `dynamo-cost` with the server's own `ConsumedCapacity`:
 //!
-//! - An outcome is **one** `UpdateItem` of one write unit, guarded so that each batch counts once: no transaction, no read
-//!   before, no retry loop. Several outcomes of one worker share one write.
+//! - An outcome is **one** `UpdateItem` of one write unit, guarded so that each batch counts once: no transaction and no read
+//!   before. Several outcomes of one worker share one write. The first two writes of a chunk of 256 batches are refused
+//!   once, and look at the head. A batch that failed, or has errors of items, is read about first (one `BatchGetItem`), and
+//!   its errors are one `PutItem`; after a failure the whole job is looked at.
 //! - A poll is **one** `Query`: half a read unit for each 4 KB of the whole job.
 //! - Work begins after **one** `BatchGetItem` of the head and the worker's own chunk: one read unit.
 //!
@@ -16,9 +18,10 @@
 //! | `chunk#00000`… | 256 batches each: sets of the completed and the failed, sums | outcomes |
 //!
 //! Errors of items live beside, under `pk` = the job and `#errors`, so that polls do not read them. Every
-//! item has its expiry from its first write on: the last moment at which the job can end, and its retention;
-//! from the terminal decision on, the head, the chunks and the idempotency key have that of the decision.
-//! Errors keep theirs: a write for each would cost as much as the batch.
+//! item has its expiry from its first write on: that of the head, its errors and its idempotency key is the last
+//! moment at which the job can end, and its retention; that of a chunk the last moment at which any job of that age can
+//! end, since its writer does not know the job. From the terminal decision on, the head, the chunks and the idempotency
+//! key have that of the decision. Errors keep theirs: a write for each would cost as much as the batch.
 //!
 //! # Limits
 //! A partition takes about 1,000 write units a second, so one job takes about 1,000 uncoalesced completions a second (ten
@@ -61,7 +64,7 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::{Client, types::KeysAndAttributes};
 use status_core::{
     BatchIndex, BatchReport, BatchState, Begun, Clock, Consistency, Created, Damaged, Due, Facts, ItemError,
-    Job, JobId, JobState, OwnerId, Page, PageRequest, Settled, Status, StatusStore, StoreError, SystemClock,
+    Job, JobId, JobState, OwnerId, Page, PageRequest, Status, StatusStore, StoreError, SystemClock,
     Timestamp, Written, chunk as chunks,
 };
 
@@ -119,22 +122,26 @@ impl DynamoStore {
         }
     }
 
-    /// The head and the chunks of the job, unless there is none or its retention is over.
+    /// The head and the chunks of the job, and what of it cannot be read, unless there is no job or its
+    /// retention is over.
     async fn job_and_chunks(
         &self,
         id: JobId,
         consistency: Consistency,
-    ) -> Result<Option<(Job, Vec<Chunk>)>, StoreError> {
-        let (mut job, mut chunks) = (None, Vec::new());
+    ) -> Result<Option<(Job, Vec<Chunk>, Vec<Damaged>)>, StoreError> {
+        let (mut job, mut chunks, mut damaged) = (None, Vec::new(), Vec::new());
         for item in self.items(id, consistency).await? {
             match attribute::text(&item, layout::SK) {
                 Some(layout::HEAD) if head::is_barred(&item) => {}
                 Some(layout::HEAD) => job = Some(head::decode(id, &item)?),
-                Some(_) => chunks.push(Chunk::decode(id, &item)?),
+                Some(_) => match Chunk::decode(id, &item) {
+                    Ok(chunk) => chunks.push(chunk),
+                    Err(error) => damaged.push(list::damaged(error)?),
+                },
                 None => return Err(layout::corrupt(id, "an item without a sort key")),
             }
         }
-        Ok(job.filter(|job| !self.is_expired(job)).map(|job| (job, chunks)))
+        Ok(job.filter(|job| !self.is_expired(job)).map(|job| (job, chunks, damaged)))
     }
 
     /// The head alone. Expired ones count as gone.
@@ -169,7 +176,11 @@ impl DynamoStore {
                     Some(layout::HEAD) => found.job = Some(head::decode(id, &item)?),
                     Some(sk) if sk.starts_with(layout::CHUNK_PREFIX) => match Chunk::decode(id, &item) {
                         Ok(chunk) => drop(found.chunks.insert(chunk.number, chunk)),
-                        Err(error) => found.damaged.push(list::damaged(error)?),
+                        Err(error) => {
+                            let number = sk.strip_prefix(layout::CHUNK_PREFIX);
+                            let number = number.and_then(|number| number.parse().ok());
+                            found.damaged.insert(number.unwrap_or(u64::MAX), list::damaged(error)?);
+                        }
                     },
                     _ => found.errors = attribute::number(&item, "n").unwrap_or(0),
                 }
@@ -270,19 +281,9 @@ struct Found {
     job: Option<Job>,
     chunks: BTreeMap<u64, Chunk>,
     /// Chunks that cannot be read.
-    damaged: Vec<Damaged>,
+    damaged: BTreeMap<u64, Damaged>,
     /// About how many errors are kept for the job, if that was asked for.
     errors: u64,
-}
-
-impl Found {
-    /// The same, if everything could be read.
-    fn whole(mut self) -> Result<Self, StoreError> {
-        match self.damaged.pop() {
-            Some(Damaged { subject, why }) => Err(StoreError::Corrupt { subject, why }),
-            None => Ok(self),
-        }
-    }
 }
 
 #[async_trait]
@@ -296,13 +297,14 @@ impl StatusStore for DynamoStore {
     }
 
     async fn read(&self, id: JobId, consistency: Consistency) -> Result<Option<JobState>, StoreError> {
-        let Some((job, chunks)) = self.job_and_chunks(id, consistency).await? else { return Ok(None) };
+        let found = self.job_and_chunks(id, consistency).await?;
+        let Some((job, chunks, damaged)) = found else { return Ok(None) };
         let mut facts = Facts::default();
         for chunk in chunks {
             facts.merge(&chunk.facts_of(job.total()));
         }
         facts.running.sort_unstable();
-        Ok(Some(JobState::new(job, facts)))
+        Ok(Some(JobState::new(job, facts).with_damaged(damaged)))
     }
 
     async fn decide(&self, next: &Job) -> Result<(), StoreError> {
@@ -341,7 +343,7 @@ impl StatusStore for DynamoStore {
             batches.iter().map(|batch| layout::chunk_key(id, chunks::number_of(*batch))).collect();
         keys.dedup();
         keys.push(layout::head_key(id));
-        let found = self.look(id, keys, Consistency::Eventual).await?.whole()?;
+        let found = self.look(id, keys, Consistency::Eventual).await?;
         let Some(job) = self.found_or_gone(id, found.job).await? else { return Ok(None) };
         let settled: Vec<_> = batches
             .iter()
@@ -350,11 +352,13 @@ impl StatusStore for DynamoStore {
                 (*batch, chunk.and_then(|chunk| chunk.settled(*batch)))
             })
             .collect();
+        let is_damaged = |batch: &BatchIndex| found.damaged.contains_key(&chunks::number_of(*batch));
+        let damaged: Vec<_> = batches.iter().copied().filter(|batch| is_damaged(batch)).collect();
         if job.notes_starts() {
             let total = job.total().unwrap_or(u64::MAX);
             let open = settled
                 .iter()
-                .filter(|(batch, settled)| *settled != Some(Settled::Completed) && batch.get() < total);
+                .filter(|(batch, settled)| settled.is_none() && batch.get() < total && !is_damaged(batch));
             let open: Vec<_> = open.map(|(batch, _)| *batch).collect();
             self.note_starts(id, &open, at).await?;
         }
@@ -362,7 +366,7 @@ impl StatusStore for DynamoStore {
         for chunk in found.chunks.values().filter(|_| job.status == Status::Processing) {
             may_decide = may_decide || may_have_failed(&job, chunk) || self.may_be_last(id, chunk).await?;
         }
-        Ok(Some(Begun::new(job, settled, may_decide)))
+        Ok(Some(Begun::new(job, settled, may_decide).with_damaged(damaged)))
     }
 
     async fn report(&self, id: JobId, reports: &[BatchReport], at: Timestamp) -> Result<Written, StoreError> {
@@ -381,7 +385,10 @@ impl StatusStore for DynamoStore {
         limit: usize,
     ) -> Result<Vec<BatchIndex>, StoreError> {
         let found = self.job_and_chunks(id, Consistency::Strong).await?;
-        let (job, chunks) = found.ok_or(StoreError::NotFound(id))?;
+        let (job, chunks, damaged) = found.ok_or(StoreError::NotFound(id))?;
+        if let Some(Damaged { subject, why }) = damaged.into_iter().next() {
+            return Err(StoreError::Corrupt { subject, why });
+        }
         let chunks: HashMap<_, _> = chunks.into_iter().map(|chunk| (chunk.number, chunk)).collect();
         let highest = chunks.values().filter_map(|chunk| chunk.facts.highest).max();
         let seen = highest.map_or(0, |highest| highest.get() + 1);

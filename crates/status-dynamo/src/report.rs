@@ -1,12 +1,12 @@
 //! Recording outcomes: one guarded `UpdateItem` for what one worker reports of one chunk.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, error::Error};
 
-use aws_sdk_dynamodb::types::ReturnValue;
+use aws_sdk_dynamodb::{operation::update_item::UpdateItemError, types::ReturnValue};
 use futures::future::try_join_all;
 use status_core::{
-    BatchIndex, BatchReport, Consistency, Effect, Job, JobId, Settled, Status, StoreError, Timestamp,
-    Written, chunk as chunks,
+    BatchIndex, BatchReport, Consistency, Damaged, Effect, Job, JobId, Settled, Status, StoreError,
+    Timestamp, Written, chunk as chunks,
 };
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     expression::{Expression, Look},
     head,
     layout::{self, CHUNK, Item},
-    request::Write,
+    request::{self, Write},
 };
 
 /// The most outcomes in one write: an expression has at most 4 KB.
@@ -36,6 +36,8 @@ pub(crate) struct Attempt<'a> {
 pub(crate) struct Before {
     pub(crate) job: Job,
     pub(crate) chunks: BTreeMap<u64, Chunk>,
+    /// The chunks that cannot be read.
+    pub(crate) damaged: BTreeMap<u64, Damaged>,
     /// Whether the job has as many errors as its policy allows.
     pub(crate) errors_are_full: bool,
 }
@@ -85,10 +87,9 @@ impl DynamoStore {
         keys.dedup();
         keys.extend([layout::head_key(id), layout::errors_count_key(id)]);
         let found = self.look(id, keys, Consistency::Eventual).await?;
-        let found = found.whole()?;
         let job = self.found_or_gone(id, found.job).await?.ok_or(StoreError::NotFound(id))?;
         let errors_are_full = found.errors >= job.policy.max_errors;
-        Ok(Before { job, chunks: found.chunks, errors_are_full })
+        Ok(Before { job, chunks: found.chunks, damaged: found.damaged, errors_are_full })
     }
 
     async fn report_part(
@@ -100,8 +101,14 @@ impl DynamoStore {
         at: Timestamp,
     ) -> Result<Part, StoreError> {
         let total = before.and_then(|before| before.job.total());
-        let (reports, past): (Vec<_>, Vec<_>) =
+        let (reports, past): (Vec<&BatchReport>, Vec<&BatchReport>) =
             reports.iter().partition(|report| total.is_none_or(|total| report.batch().get() < total));
+        let past = past.iter().map(|report| (report.batch(), Effect::OutOfRange));
+        if before.is_some_and(|before| before.damaged.contains_key(&number)) {
+            let damaged = reports.iter().map(|report| (report.batch(), Effect::Damaged));
+            let effects = damaged.chain(past).collect();
+            return Ok(Part { effects, may_decide: false, status: None });
+        }
         let attempts = match before {
             Some(before) => self.keep_errors(before, &reports).await?,
             None => reports.iter().map(|report| plain(report)).collect(),
@@ -114,10 +121,10 @@ impl DynamoStore {
             written => written?,
         };
         let PartWritten { chunk, mut effects, added, errors, status } = written;
-        if added == 0 && past.is_empty() && status.is_none() {
+        if added == 0 && past.len() == 0 && status.is_none() {
             self.check_duplicates(id, before, &mut effects).await?;
         }
-        effects.extend(past.iter().map(|report| (report.batch(), Effect::OutOfRange)));
+        effects.extend(past);
         let Some(chunk) = chunk else {
             return Ok(Part { effects, may_decide: false, status });
         };
@@ -160,7 +167,12 @@ impl DynamoStore {
             let added = news.iter().filter(|(_, effect)| *effect == Effect::Counted).count() as u64;
             let expression = Expression::new(id, &news, seen.as_ref(), look, at);
             let errors = expression.errors;
-            match self.write(id, number, expression).await? {
+            let written = match self.write(id, number, expression).await {
+                // A chunk to which nothing can be added.
+                Err(error) if is_of_chunk(&error) => return Ok(PartWritten::damaged(id, attempts, &error)),
+                written => written?,
+            };
+            match written {
                 Write::Applied(chunk) => {
                     let mut written = PartWritten { chunk: None, effects: told, added, errors, status };
                     if !chunk.checked || job.is_some_and(|job| job.status.is_terminal()) {
@@ -168,7 +180,10 @@ impl DynamoStore {
                     }
                     return Ok(PartWritten { chunk: Some(chunk), ..written });
                 }
-                Write::Refused(old) => seen = old.map(|item| Chunk::decode(id, &item)).transpose()?,
+                Write::Refused(old) => match old.map(|item| Chunk::decode(id, &item)).transpose() {
+                    Ok(chunk) => seen = chunk,
+                    Err(error) => return Ok(PartWritten::damaged(id, attempts, &error)),
+                },
             }
             look = match &seen {
                 Some(chunk) if chunk.checked => Look::Spared,
@@ -214,7 +229,10 @@ impl DynamoStore {
         let query = self.query(id.to_string(), Consistency::Strong).scan_index_forward(false).limit(2);
         let ends = self.read_by(|| format!("job {id}"), query.send()).await?;
         let [head, highest] = ends.items() else { return Ok(true) };
-        let (job, highest) = (head::decode(id, head)?, Chunk::decode(id, highest)?);
+        // What cannot be read tells nothing: whoever reads the whole job sees what is left.
+        let (Ok(job), Ok(highest)) = (head::decode(id, head), Chunk::decode(id, highest)) else {
+            return Ok(true);
+        };
         if job.status != Status::Processing {
             return Ok(!job.status.is_terminal());
         }
@@ -341,6 +359,21 @@ struct PartWritten {
     errors: i128,
     /// The job's status, if somebody looked.
     status: Option<Status>,
+}
+
+impl PartWritten {
+    /// Nothing, since the chunk cannot be read.
+    fn damaged(id: JobId, attempts: &[Attempt<'_>], error: &StoreError) -> Self {
+        tracing::error!(job = %id, %error, source = error.source(), "batches cannot be counted");
+        let damaged = |attempt: &Attempt<'_>| (attempt.report.batch(), Effect::Damaged);
+        let effects = attempts.iter().map(damaged).collect();
+        Self { chunk: None, effects, added: 0, errors: 0, status: None }
+    }
+}
+
+/// Whether the error of a chunk's write says that the chunk is not as it should be.
+fn is_of_chunk(error: &StoreError) -> bool {
+    matches!(error, StoreError::Corrupt { .. }) || request::is_invalid::<UpdateItemError>(error)
 }
 
 fn plain<'a>(report: &'a BatchReport) -> Attempt<'a> {

@@ -130,14 +130,12 @@ async fn a_chunk_of_a_newer_layout_is_refused_by_every_write() {
     let newer = json!({"pk": {"S": id.to_string()}, "sk": {"S": "chunk#00000"}, "sv": {"N": "2"},
         "k": {"N": "1"}, "packed": {"S": "1-1"}, "ttl_at": {"N": "9999999999"}});
     bench.rig.put(&newer);
-    let told = bench.report(id, done(0)).await.expect_err("refused");
-    assert!(
-        told.to_string().contains("update this program") || format!("{told:?}").contains("update"),
-        "{told:?}"
-    );
     let at = bench.clock.now();
-    bench.store.begin(id, &[batch(1)], at).await.expect_err("refused");
-    let mut job = bench.store.job(id, status_core::Consistency::Strong).await.expect("read").expect("there");
+    let told = bench.store.report(id, &[done(0), done(300)], at).await.expect("an answer for each");
+    assert_eq!(told.effects, [(batch(0), Effect::Damaged), (batch(300), Effect::Counted)]);
+    let begun = bench.store.begin(id, &[batch(1), batch(301)], at).await.expect("an answer").expect("a job");
+    assert_eq!(begun.damaged, [batch(1)]);
+    let mut job = bench.store.job(id, Consistency::Strong).await.expect("read").expect("there");
     job.totals = Some(Totals { batches: 9, items: None });
     bench.store.propagate(&job).await.expect_err("the size cannot be told");
     assert_eq!(bench.rig.with_sk("chunk#00000"), [newer]);
@@ -156,4 +154,31 @@ async fn a_job_may_have_as_many_batches_as_there_are_indices() {
         let head = bench.rig.items().into_iter().find(|item| item["pk"]["S"] == id.to_string());
         assert!(head.is_some_and(|head| head.get("due").is_none()), "{total}: its end was propagated");
     }
+}
+
+#[tokio::test]
+async fn a_damaged_chunk_hinders_no_decision_and_no_other_batch() {
+    let bench = Bench::open().await;
+    for damage in [json!({"ip": {"S": "many"}}), json!({"k": {"N": "1"}, "c": {"N": "1"}})] {
+        let id = bench.job(Some(600)).await;
+        bench.counted(id, done(0)).await;
+        let mut chunk = json!({"pk": {"S": id.to_string()}, "sk": {"S": "chunk#00001"}, "sv": {"N": "1"},
+            "ttl_at": {"N": "9999999999"}});
+        chunk.as_object_mut().expect("an item").extend(damage.as_object().expect("an object").clone());
+        bench.rig.put(&chunk);
+        let with_error = BatchReport::completed(batch(301), 9, 1).with_errors(errors_of(301, 1));
+        for reports in [vec![done(1), done(300)], vec![done(2), with_error]] {
+            let at = bench.clock.now();
+            let told = bench.store.report(id, &reports, at).await.expect("an answer for each").effects;
+            assert_eq!([told[0].1, told[1].1], [Effect::Counted, Effect::Damaged]);
+        }
+        let state = bench.store.read(id, Consistency::Strong).await.expect("read").expect("there");
+        assert_eq!((state.damaged.len(), state.facts.counts.completed), (1, 3));
+        bench.jobs.cancel(id, None).await.expect("requested");
+        bench.clock.advance(Duration::from_secs(3_600));
+        bench.tracker.sweep().await.expect("swept");
+        assert_eq!(bench.tracker.job(id).await.expect("there").status, Status::Cancelled);
+        bench.jobs.erase(id).await.expect("erased");
+    }
+    assert_eq!(bench.rig.items(), Vec::<serde_json::Value>::new());
 }

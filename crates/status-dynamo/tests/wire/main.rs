@@ -13,9 +13,9 @@ use std::{sync::Arc, time::Duration};
 use rig::{Fault, Held, Rig};
 use serde_json::json;
 use status_core::{
-    Actor, BatchIndex, BatchReport, BatchState, Clock, Error, Failure, FileInfo, ItemError, JobId,
-    ManualClock, NewJob, Outcome, OwnedJobs, OwnerId, PageRequest, Policy, Snapshot, Stage, Status,
-    StatusStore, StoreError, SystemClock, Tolerance, Totals, Tracker,
+    Actor, BatchIndex, BatchReport, BatchState, Clock, Consistency, Effect, Error, Failure, FileInfo,
+    ItemError, JobId, ManualClock, NewJob, Outcome, OwnedJobs, OwnerId, PageRequest, Policy, Snapshot, Stage,
+    Status, StatusStore, StoreError, SystemClock, Tolerance, Totals, Tracker,
 };
 use status_dynamo::DynamoStore;
 
