@@ -15,6 +15,8 @@ const DYNAMO: Finder = kit("embedded", "");
 const MEMORY: Finder = kit("conformance", "");
 /// What is in the table itself.
 const ITEMS: Finder = kit("items", "");
+/// Faults on the wire, each where it hurts most.
+const WIRE: Finder = kit("wire", "");
 /// The simulation at every request.
 const SIMULATION: Finder = kit("simulated", "");
 /// The machine's table.
@@ -56,7 +58,9 @@ mutants! {
         "leaves starts of settled batches behind":
             "self.removes.push(format!(\"s{place}\"))" => "self.removes.push(format!(\"x{place}\"))", [DYNAMO, SIMULATION];
         "counts the failed items of a corrected batch twice":
-            "failed -= i128::from(report.items())" => "failed -= 0", [DYNAMO, SIMULATION];
+            "self.removes.push(format!(\"x{place}\"))" => "let _ = place", [DYNAMO, WIRE, SIMULATION];
+        "keeps the room for errors that a corrected batch had":
+            "-= i128::from(with.errors)" => "-= i128::from(with.errors.min(0))", [DYNAMO, WIRE];
         "loses the items that were processed":
             "+= i128::from(processed)" => "+= i128::from(processed.min(1))", [DYNAMO, SIMULATION];
     }
@@ -68,13 +72,13 @@ mutants! {
         "believes that the highest chunk is open when it is full":
             "Ok(last || may_have_failed(&job, chunk))" => "Ok(may_have_failed(&job, chunk))", [DYNAMO, SIMULATION];
         "keeps a chunk of batches that the job does not have":
-            "if job.total().is_some_and(|total| total <= chunk.first()) {" => "if job.total().is_some_and(|total| total < chunk.first()) {", [DYNAMO, SIMULATION];
+            "total <= number * CHUNK" => "total < number * CHUNK", [WIRE, DYNAMO, SIMULATION];
         "does not tell a late worker whose chunk is new":
-            "Ok(NewChunk::OfJob(job.status))" => "Ok(NewChunk::OfJob(Status::Processing))", [DYNAMO, SIMULATION];
-        "compacts a chunk that is not full":
-            ".condition_expression(\"size(c) = :n\")" => ".condition_expression(\"size(c) <= :n\")", [DYNAMO, SIMULATION];
-        "counts reports of a job that does not exist":
-            "return Err(StoreError::NotFound(id));\n        };\n        if job.total()" => "return Ok(NewChunk::PastTheTotal);\n        };\n        if job.total()", [DYNAMO, ITEMS];
+            "let status = job.as_ref().map(|job| job.status);" => "let status = None;", [DYNAMO, WIRE];
+        "writes a chunk that nobody has checked":
+            "None => Look::Before," => "None => Look::Spared,", [DYNAMO, WIRE];
+        "keeps the chunk of a job that is gone":
+            "if seen.is_some() {" => "if seen.is_some_and(|chunk| chunk.compacted) {", [WIRE, ITEMS, DYNAMO];
     }
     "crates/status-dynamo/src/errors.rs" {
         "overwrites the errors of an earlier attempt":
@@ -88,7 +92,7 @@ mutants! {
         "keeps errors for ever":
             "item.insert(layout::TTL.into(), layout::seconds(job.expires_at()));\n    Ok(item)" => "Ok(item)", [ITEMS, SIMULATION];
         "hides the errors behind a damaged one":
-            "None => damaged.push(Damaged {" => "None => return (BTreeMap::new(), damaged), #[cfg(any())] None => damaged.push(Damaged {", [ITEMS];
+            "Err(why) => damaged.push(Damaged { subject" => "Err(_) => return (BTreeMap::new(), damaged), #[cfg(any())] Err(why) => damaged.push(Damaged { subject", [ITEMS];
     }
     "crates/status-dynamo/src/layout.rs" {
         "writes chunks without an expiry":
@@ -116,11 +120,11 @@ mutants! {
         "counts batches past the total as the job's own":
             "facts.merge(&chunk.facts_of(job.total()));" => "facts.merge(&chunk.facts);", [DYNAMO, SIMULATION];
         "notes starts of batches past the total":
-            "*settled != Some(Settled::Completed) && batch.get() < total" => "*settled != Some(Settled::Completed) && batch.get() <= total", [DYNAMO];
+            "settled.is_none() && batch.get() < total" => "settled.is_none() && batch.get() <= total", [DYNAMO];
     }
     "crates/status-dynamo/src/create.rs" {
         "says to both of two creators with one key that they were first":
-            "Ok(if is_this { Created::New } else { Created::Existing(Box::new(stored)) })" => "Ok(Created::New)", [ITEMS, SIMULATION];
+            "Ok(Put::Created(if is_this { Created::New } else { Created::Existing(Box::new(stored)) }))" => "Ok(Put::Created(Created::New))", [ITEMS, WIRE, SIMULATION];
         "claims a key for ever":
             "item.insert(layout::TTL.into(), layout::seconds(job.expires_at()));" => "", [ITEMS, SIMULATION];
         "gives one key to two jobs":
