@@ -1,1 +1,4 @@
-//! What it costs and how well it estimates, measured: see the programs `dynamo-cost` and `eta-replay`.
+//! What it costs and how well it estimates, measured: see the programs `store-cost`, `dynamo-cost`
+//! and `eta-replay`.
+
+pub mod dynamodb;

@@ -1,6 +1,7 @@
 //! The project's own commands. See `cargo xtask --help`.
 
 mod eta;
+mod first_run;
 mod lambdas;
 mod mutants;
 mod tools;
@@ -65,7 +66,7 @@ fn main() -> ExitCode {
         Xtask::Test(Test { part: Some(Part::Cargo) }) => {
             run("tests", cargo(&TESTS).arg("--features=status-core/mock"))
         }
-        Xtask::Test(Test { part: None }) => lint() && tests() && eta::check(),
+        Xtask::Test(Test { part: None }) => lint() && first_run::check() && tests() && eta::check(),
         Xtask::Lambdas => lambdas::build(),
         Xtask::Mutants(arguments) => told(&mutants::run(&arguments)),
         Xtask::Simulate(options) => simulate(&options),

@@ -12,11 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_sdk_dynamodb::{
-    Client, Config,
-    config::{BehaviorVersion, Credentials, Region, retry::RetryConfig},
-    types::AttributeValue,
-};
+use aws_sdk_dynamodb::{Client, types::AttributeValue};
+use bench::dynamodb;
 use clap::Parser;
 use futures::future::try_join_all;
 use serde::Serialize;
@@ -99,11 +96,7 @@ struct Time {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
-    let endpoint = match &arguments.endpoint {
-        Some(endpoint) => endpoint.clone(),
-        None => embedded().await?,
-    };
-    let client = client(&endpoint);
+    let client = dynamodb::client(arguments.endpoint.as_deref()).await?;
     let table = format!("dynamo-cost-{}-{}", std::process::id(), JobId::new(status_core::Timestamp::now()));
     let store = DynamoStore::new(client.clone(), &table);
     store.create_table().await?;
@@ -112,25 +105,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let measured = measured?;
     println!("{}", serde_json::to_string_pretty(&measured)?);
     Ok(())
-}
-
-/// Starts the embedded engine; its endpoint.
-async fn embedded() -> Result<String, Box<dyn Error>> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let endpoint = format!("http://{}", listener.local_addr()?);
-    tokio::spawn(dynoxide::server::serve_on(listener, dynoxide::Database::memory()?));
-    Ok(endpoint)
-}
-
-fn client(endpoint: &str) -> Client {
-    let config = Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .credentials_provider(Credentials::new("test", "test", None, None, "dynamo-cost"))
-        .region(Region::new("eu-central-1"))
-        .endpoint_url(endpoint)
-        .retry_config(RetryConfig::standard())
-        .build();
-    Client::from_conf(config)
 }
 
 async fn measure(

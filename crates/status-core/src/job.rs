@@ -244,11 +244,13 @@ impl NewJob {
             owner,
             title: text::checked("title", self.title, 255)?,
             kind: self.kind.map(|kind| named("kind", kind)).transpose()?,
+            noun: None,
             // Its fields can be changed after it was made.
             file: self.file.map(|file| FileInfo::new(file.name, file.size, file.content_type)).transpose()?,
             parent: self.parent,
             child: None,
             attempts: 0,
+            batch_size: None,
             hooks: self.hooks.into_iter().map(hook).collect::<Result<_, _>>()?,
             policy: self.policy.unwrap_or_else(|| policy.clone()).bounded(),
             status,
@@ -309,6 +311,9 @@ pub struct Job {
     /// What sort of job it is, for programs.
     #[serde(default)]
     pub kind: Option<String>,
+    /// What its items are called ("Leads"), where its creator's tracker had a word for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noun: Option<String>,
     /// The file it started with, if it started with an upload.
     #[serde(default)]
     pub file: Option<FileInfo>,
@@ -321,6 +326,10 @@ pub struct Job {
     /// How often reading its input has been begun.
     #[serde(default)]
     pub attempts: u32,
+    /// The most items in a batch, once somebody has begun to cut its input. Whoever cuts it again cuts it alike: a
+    /// batch of another size under the same index would not be worked on.
+    #[serde(default)]
+    pub batch_size: Option<u32>,
     /// Who is to be told of its end.
     #[serde(default)]
     pub hooks: Vec<Hook>,

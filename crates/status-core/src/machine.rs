@@ -23,6 +23,8 @@ pub enum Command {
     FinishUpload,
     /// What is going on, in words. Kept at most once in [`COURTESY_INTERVAL`].
     Stage(String),
+    /// The input is cut into batches of at most so many items, unless it has been cut already.
+    BatchSize(u32),
     /// Processing begins; with totals it is sealed at once. With totals on a job in Processing it is the seal.
     Start(Option<Totals>),
     /// Nothing but what the facts decide.
@@ -131,6 +133,7 @@ pub fn decide(
         Command::UploadProgress(bytes) => next.upload_progress(*bytes)?,
         Command::FinishUpload => next.finish_upload()?,
         Command::Stage(stage) => next.stage(stage),
+        Command::BatchSize(size) => next.batch_size(*size),
         Command::Start(totals) => next.start(*totals)?,
         Command::Reconcile => {}
         Command::Cancel(reason) => next.cancel(reason.as_deref())?,
@@ -218,6 +221,12 @@ impl Draft<'_> {
     fn stage(&mut self, stage: &str) {
         if !self.job.status.is_terminal() && (self.job.stage.is_none() || self.courtesy_is_due()) {
             self.job.stage = Some(text::bounded(stage, 200));
+        }
+    }
+
+    fn batch_size(&mut self, size: u32) {
+        if !self.job.status.is_terminal() {
+            self.job.batch_size.get_or_insert(size.max(1));
         }
     }
 

@@ -69,6 +69,9 @@ pub struct Snapshot {
     /// When to ask again, in milliseconds; absent once terminal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poll_after_ms: Option<u64>,
+    /// What its items are called.
+    #[serde(skip)]
+    noun: String,
     /// Whether a part of what is stored of its batches cannot be read: the counters are lower bounds then,
     /// and the job does not complete until the store is repaired. Absent where all is well.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -162,9 +165,11 @@ pub enum Health {
 }
 
 impl Snapshot {
-    /// The job as it is to be shown at `now`; `noun` is what its items are called.
+    /// The job as it is to be shown at `now`; `noun` is what its items are called, unless the job has
+    /// its own word for them.
     pub fn new(state: &JobState, noun: &str, now: Timestamp) -> Self {
         let JobState { job, facts, damaged } = state;
+        let noun = job.noun.as_deref().unwrap_or(noun);
         let heard_at = facts.last_at.map_or(job.updated_at, |at| at.max(job.updated_at));
         let started = facts.running.iter().copied().fold(heard_at, Timestamp::max);
         let silent = clock::between(started, now);
@@ -219,6 +224,7 @@ impl Snapshot {
             started_at: job.started_at,
             finished_at: job.finished_at,
             version: state.version(),
+            noun: noun.to_owned(),
             damaged: !damaged.is_empty(),
             seen: Seen {
                 revision: job.revision,
@@ -234,6 +240,11 @@ impl Snapshot {
         Token::of(self)
     }
 
+    /// What the job's items are called, as in its [`label`](Self::label): "Leads". Not part of the JSON.
+    pub fn noun(&self) -> &str {
+        &self.noun
+    }
+
     pub(crate) fn seen(&self) -> Seen {
         self.seen
     }
@@ -245,7 +256,7 @@ impl Snapshot {
 
     /// What a watcher would have seen between this snapshot and `next` had it looked more often: the statuses the job went
     /// through, so that nobody is shown a job that skips one. Every one of them is a decision that was made.
-    pub(crate) fn passed_on_the_way_to(&self, next: &Self, noun: &str) -> impl Iterator<Item = Self> {
+    pub(crate) fn passed_on_the_way_to(&self, next: &Self) -> impl Iterator<Item = Self> {
         // A job that was started has been uploaded; one that was not went straight to its end.
         let passed = [Status::Uploaded, Status::Processing].into_iter();
         let passed = passed
@@ -258,7 +269,7 @@ impl Snapshot {
             let revision = (self.seen.revision + 1 + u64::from(processing)).min(next.seen.revision);
             Self {
                 status,
-                label: status.label(noun),
+                label: status.label(&self.noun),
                 progress: Progress { upload, ..self.progress.clone() },
                 started_at: next.started_at.filter(|_| processing),
                 version: version.min(next.version),

@@ -36,7 +36,7 @@ pub struct Tracker {
     clock: Arc<dyn Clock>,
     policy: Policy,
     ids: Ids,
-    pub(crate) noun: Arc<str>,
+    noun: Option<Arc<str>>,
     pub(crate) feeds: Arc<Feeds>,
 }
 
@@ -124,7 +124,7 @@ impl Tracker {
             clock: Arc::new(SystemClock),
             policy: Policy::default(),
             ids: Ids(Arc::new(JobId::new)),
-            noun: "Items".into(),
+            noun: None,
             feeds: Arc::default(),
         }
     }
@@ -151,10 +151,11 @@ impl Tracker {
         self
     }
 
-    /// The same with another word for items in labels: "Leads" gives "Leads Processing".
+    /// The same with another word for items in labels: "Leads" gives "Leads Processing". The jobs that
+    /// it creates keep their word, whichever tracker shows them later.
     #[must_use]
     pub fn with_noun(mut self, noun: &str) -> Self {
-        self.noun = text::bounded(noun, 40).into();
+        self.noun = Some(text::bounded(noun, 40).into());
         self
     }
 
@@ -200,6 +201,18 @@ impl Tracker {
     /// Says what is going on within the status: "reading worksheet 2 of 3". A courtesy, kept at most every two seconds.
     pub async fn stage(&self, id: JobId, stage: &str, by: &Actor) -> Result<(), Error> {
         self.apply(id, &Command::Stage(stage.to_owned()), by, None).await.map(drop)
+    }
+
+    /// The most items in a batch of the job: `size`, or, if its input was cut before, what it was cut by then.
+    ///
+    /// A splitter asks this before it cuts. One that comes back after a crash may have been deployed anew with
+    /// another size meanwhile, and batches that have settled are never worked on again.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn batch_size(&self, id: JobId, size: u32, by: &Actor) -> Result<u32, Error> {
+        let state = self.apply(id, &Command::BatchSize(size), by, None).await?;
+        Ok(state.job.batch_size.unwrap_or(size))
     }
 
     /// Whether a worker is to work on `batch`. Confirms a requested cancel; starts a job that nobody has
@@ -606,7 +619,7 @@ impl Tracker {
     }
 
     fn show(&self, state: &JobState) -> Snapshot {
-        Snapshot::new(state, &self.noun, self.clock.now())
+        Snapshot::new(state, self.noun.as_deref().unwrap_or("Items"), self.clock.now())
     }
 }
 

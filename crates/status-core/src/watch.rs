@@ -188,7 +188,7 @@ impl Tracker {
                         break news;
                     }
                 };
-                for passed in last.passed_on_the_way_to(&next, &self.noun) {
+                for passed in last.passed_on_the_way_to(&next) {
                     yield Arc::new(passed);
                 }
                 last = next;

@@ -239,6 +239,16 @@ fn a_stage_is_kept_every_two_seconds_until_the_seal() {
 }
 
 #[test]
+fn an_input_is_cut_as_it_was_cut_first() {
+    let started = next(&uploaded(), &Command::Start(None));
+    let first = next(&started, &Command::BatchSize(20));
+    assert_eq!(first.batch_size, Some(20));
+    assert_eq!(decide(&first, &Facts::default(), &Command::BatchSize(50), 99), Ok(None));
+    assert_eq!(next(&started, &Command::BatchSize(0)).batch_size, Some(1));
+    assert_eq!(decide(&jobs()[3], &settled(4, 0), &Command::BatchSize(50), 99), Ok(None));
+}
+
+#[test]
 fn the_seal_is_set_once_and_covers_what_settled() {
     let started = next(&uploaded(), &Command::Start(None));
     let seal = |batches| Command::Start(Some(Totals { batches, items: None }));

@@ -1,5 +1,7 @@
 //! A chunk: 256 batches of a job as one item, read.
 
+use std::collections::BTreeMap;
+
 use aws_sdk_dynamodb::types::AttributeValue;
 use status_core::{
     BatchIndex, Facts, JobId, Settled, Status, StoreError, Sum, Timestamp,
@@ -16,6 +18,26 @@ pub(crate) const PLACES_IN_NUMBER: u64 = 43;
 /// Attempts at one batch, settled one way, whose errors can be kept.
 pub(crate) const ATTEMPTS: u8 = 3;
 
+/// What a batch failed with: what a correction takes back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct FailedWith {
+    /// Its items.
+    pub(crate) items: u64,
+    /// How many errors were kept for it.
+    pub(crate) errors: u64,
+}
+
+impl FailedWith {
+    pub(crate) fn encode(self) -> AttributeValue {
+        AttributeValue::S(format!("{} {}", self.items, self.errors))
+    }
+
+    fn decode(value: &AttributeValue) -> Option<Self> {
+        let (items, errors) = value.as_s().ok()?.split_once(' ')?;
+        Some(Self { items: items.parse().ok()?, errors: errors.parse().ok()? })
+    }
+}
+
 /// What is known of 256 batches.
 #[derive(Debug)]
 pub(crate) struct Chunk {
@@ -23,17 +45,25 @@ pub(crate) struct Chunk {
     pub(crate) facts: Facts,
     /// The chunk's size, if it has been told.
     pub(crate) capacity: Option<u64>,
+    /// Whether somebody has looked, since it exists, that the job has it.
+    pub(crate) checked: bool,
     /// Whether the set of completed batches was dropped.
     pub(crate) compacted: bool,
     /// The status of the job, if it is terminal and the chunk has been told.
     pub(crate) over: Option<Status>,
-    /// How many errors were kept for its batches.
+    /// How many errors are kept of what its batches are settled as.
     pub(crate) errors: u64,
+    /// Failed items of completed batches; where an earlier release counted, of failed ones, too.
+    pub(crate) single_items_failed: u64,
     /// When the chunk expires, in seconds.
     pub(crate) expires: Option<i64>,
     settlements: Settlements,
     /// For each place the attempt whose errors are listed, from 1; 0 is none.
     listed: [u8; CHUNK as usize],
+    /// What the failed batches failed with, by place; an earlier release did not say.
+    failed_with: BTreeMap<u64, FailedWith>,
+    /// The batches whose errors, if release 0.1 wrote some, were those of a failure that is corrected.
+    replaced: Places,
 }
 
 impl Chunk {
@@ -54,14 +84,15 @@ impl Chunk {
         let count = |name: &str| match item.get(name) {
             None => Ok(0),
             Some(value) => {
-                // Reports of one batch that disagree about its items may leave a sum below zero.
+                // Under an earlier release, reports of one batch that disagreed about its items left a sum
+                // below zero.
                 let count = value.as_n().ok().and_then(|n| attribute::whole(n));
                 let count = count.and_then(|n| u64::try_from(n.max(0)).ok());
                 count.ok_or_else(|| corrupt(&format!("{name} is no count")))
             }
         };
         let failed = places(item.get("f")).ok_or_else(|| corrupt("f is no set of batches"))?;
-        let compacted = item.contains_key("z");
+        let (checked, compacted) = (item.contains_key("k"), item.contains_key("z"));
         let settled = if compacted {
             Places::first(count("z")?)
         } else {
@@ -71,7 +102,14 @@ impl Chunk {
         facts.counts.completed = settled.without(failed).count();
         facts.counts.failed = failed.count();
         facts.counts.items_processed = count("ip")?;
-        facts.counts.items_failed = count("ix")?;
+        let single_items_failed = count("ix")?;
+        let failed_with =
+            failed_with(item).ok_or_else(|| corrupt("what a batch failed with cannot be read"))?;
+        // What is not among the failed was corrected by an earlier release.
+        let of_failed = failed_with.iter().filter(|(place, _)| failed.has(**place));
+        facts.counts.items_failed =
+            of_failed.fold(single_items_failed, |sum, (_, with)| sum.saturating_add(with.items));
+        let replaced = places(item.get("r")).ok_or_else(|| corrupt("r is no set of batches"))?;
         for sum in Sum::ALL {
             if let Some(value) = item.get(sum.name()) {
                 let whole = value.as_n().ok().and_then(|n| attribute::whole(n));
@@ -89,8 +127,8 @@ impl Chunk {
         let started = |(name, value): (&String, &AttributeValue)| {
             let index: u64 = name.strip_prefix('s')?.parse().ok()?;
             let since: u64 = value.as_n().ok()?.parse().ok()?;
-            // A start that came after its batch had completed says nothing.
-            (!settled.without(failed).has(index))
+            // A start that came after its batch had settled says nothing.
+            (!settled.has(index))
                 .then(|| clock::after(id.created_at(), std::time::Duration::from_millis(since)))
         };
         facts.running = item.iter().filter_map(started).collect();
@@ -100,7 +138,21 @@ impl Chunk {
         let listed = listed(item).ok_or_else(|| corrupt("what says which errors are listed is no number"))?;
         let (errors, settlements) = (count("en")?, Settlements { settled, failed });
         let expires = attribute::number(item, layout::TTL);
-        Ok(Self { number, facts, capacity, compacted, over, errors, expires, settlements, listed })
+        Ok(Self {
+            number,
+            facts,
+            capacity,
+            checked,
+            compacted,
+            over,
+            errors,
+            single_items_failed,
+            expires,
+            settlements,
+            listed,
+            failed_with,
+            replaced,
+        })
     }
 
     /// Its facts in a job with this total: batches at or past it are set aside.
@@ -113,11 +165,6 @@ impl Chunk {
         facts
     }
 
-    /// The first batch of the chunk.
-    pub(crate) fn first(&self) -> u64 {
-        self.number * CHUNK
-    }
-
     pub(crate) fn settled(&self, batch: BatchIndex) -> Option<Settled> {
         self.settlements.get(chunk::place_of(batch))
     }
@@ -125,6 +172,17 @@ impl Chunk {
     /// The attempt whose errors are listed for the batch, from 1; 0 is none.
     pub(crate) fn listed(&self, batch: BatchIndex) -> u8 {
         usize::try_from(chunk::place_of(batch)).map_or(0, |place| self.listed[place])
+    }
+
+    /// What the batch failed with, if it stands as failed and whoever counted it said so.
+    pub(crate) fn failed_with(&self, batch: BatchIndex) -> Option<FailedWith> {
+        let place = chunk::place_of(batch);
+        self.failed_with.get(&place).copied().filter(|_| self.settlements.failed.has(place))
+    }
+
+    /// Whether errors that release 0.1 wrote of the batch are those of a failure that is corrected.
+    pub(crate) fn is_replaced(&self, batch: BatchIndex) -> bool {
+        self.replaced.has(chunk::place_of(batch))
     }
 
     /// Whether all its batches are settled, as far as it knows its size, or the total does.
@@ -140,6 +198,13 @@ fn places(set: Option<&AttributeValue>) -> Option<Places> {
     let Some(set) = set else { return Some(Places::default()) };
     let places = set.as_ss().ok()?.iter().map(|place| place.parse().ok().filter(|place| *place < CHUNK));
     places.collect()
+}
+
+/// What the batches failed with, by place; `None` if it is something else.
+fn failed_with(item: &Item) -> Option<BTreeMap<u64, FailedWith>> {
+    let place = |name: &str| name.strip_prefix('x')?.parse().ok().filter(|place| *place < CHUNK);
+    let of_places = item.iter().filter_map(|(name, value)| Some((place(name)?, value)));
+    of_places.map(|(place, value)| Some((place, FailedWith::decode(value)?))).collect()
 }
 
 /// For each place the attempt whose errors are listed; `None` if the numbers are none.

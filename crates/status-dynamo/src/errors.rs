@@ -8,13 +8,13 @@
 //! expires. Should there be more attempts than numbers, one more counts the last one's numbers instead of
 //! its own.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, error::Error};
 
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::{operation::put_item::PutItemError, types::AttributeValue};
 use serde::{Deserialize, Serialize};
 use status_core::{
-    BatchIndex, BatchOutcome, BatchReport, Consistency, Damaged, Effect, ErrorsPosition, ItemError, Job,
-    JobId, Page, PageRequest, Settled, StoreError, chunk as chunks,
+    BatchIndex, BatchOutcome, BatchReport, Consistency, Damaged, ErrorsPosition, ItemError, Job, JobId, Page,
+    PageRequest, Settled, StoreError, chunk as chunks,
 };
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     chunk::{ATTEMPTS, Chunk},
     layout::{self, ERRORS_STEP, Item, attribute},
     report::{Attempt, Before},
-    request::Write,
+    request::{self, Write},
 };
 
 impl DynamoStore {
@@ -42,7 +42,7 @@ impl DynamoStore {
 
     async fn keep_errors_of<'a>(
         &self,
-        Before { job, chunks, errors_are_full }: &Before,
+        Before { job, chunks, errors_are_full, .. }: &Before,
         report: &'a BatchReport,
     ) -> Result<Attempt<'a>, StoreError> {
         let batch = report.batch();
@@ -56,7 +56,17 @@ impl DynamoStore {
         for attempt in 1..=ATTEMPTS {
             item.extend(layout::errors_key(job.id, batch, report.settles_as(), attempt));
             let put = self.put(item.clone()).condition_expression("attribute_not_exists(pk)");
-            match self.write_by(|| format!("errors of job {}", job.id), put.send()).await? {
+            let subject = || format!("errors of job {}", job.id);
+            let written = match self.write_by(subject, put.send()).await {
+                // Errors are worth less than the batch they belong to.
+                Err(error) if request::is_invalid::<PutItemError>(&error) => {
+                    let source = error.source();
+                    tracing::error!(job = %job.id, %batch, %error, source, "its errors cannot be kept");
+                    break;
+                }
+                written => written?,
+            };
+            match written {
                 Write::Applied(_) => {
                     return Ok(Attempt { report: Cow::Borrowed(report), listed: attempt });
                 }
@@ -74,28 +84,39 @@ impl DynamoStore {
         })
     }
 
-    /// Adds to the number of the job's errors what the chunk has more of, in steps.
+    /// Deletes what was kept for a job that turned out to be gone.
+    pub(crate) async fn forget_errors(&self, id: JobId, attempts: &[Attempt<'_>]) -> Result<(), StoreError> {
+        for attempt in attempts.iter().filter(|attempt| attempt.listed > 0) {
+            let (batch, way) = (attempt.report.batch(), attempt.report.settles_as());
+            self.delete(id, layout::errors_key(id, batch, way, attempt.listed)).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds to the number of the job's errors what the chunk has more of, or takes away what it has less of,
+    /// in steps.
     pub(crate) async fn count_errors(
         &self,
         id: JobId,
         chunk: &Chunk,
         before: Option<&Before>,
-        attempts: &[Attempt<'_>],
-        effects: &[(BatchIndex, Effect)],
+        more: i128,
     ) -> Result<(), StoreError> {
-        let Some(Before { job, .. }) = before else { return Ok(()) };
-        let counted =
-            attempts.iter().zip(effects).filter(|(a, (_, effect))| a.listed > 0 && effect.is_change());
-        let more: u64 = counted.map(|(attempt, _)| attempt.report.errors().len() as u64).sum();
-        let steps = chunk.errors / ERRORS_STEP - chunk.errors.saturating_sub(more) / ERRORS_STEP;
+        let (now, step) = (i128::from(chunk.errors), i128::from(ERRORS_STEP));
+        let steps = now.div_euclid(step) - (now - more).div_euclid(step);
         if steps == 0 {
             return Ok(());
         }
         let update = self
             .update(layout::errors_count_key(id))
-            .update_expression("SET ttl_at = :ttl ADD n :n")
-            .expression_attribute_values(":n", layout::number(steps * ERRORS_STEP))
-            .expression_attribute_values(":ttl", layout::seconds(job.expires_at()));
+            .expression_attribute_values(":n", layout::number(steps * step));
+        let update = match before {
+            Some(Before { job, .. }) => update
+                .update_expression("SET ttl_at = :ttl ADD n :n")
+                .expression_attribute_values(":ttl", layout::seconds(job.expires_at())),
+            // Where nothing was added there is nothing to take away from.
+            None => update.update_expression("ADD n :n").condition_expression("attribute_exists(pk)"),
+        };
         self.write_by(|| format!("errors of job {id}"), update.send()).await.map(drop)
     }
 
@@ -123,6 +144,11 @@ impl DynamoStore {
             keys.extend(numbers.map(|number| layout::chunk_key(id, number)));
             keys.dedup();
             let around = self.look(id, keys, Consistency::Strong).await?;
+            for part in around.damaged.into_values() {
+                if !listed.damaged.contains(&part) {
+                    listed.damaged.push(part);
+                }
+            }
             let Some(job) = around.job else { return Ok(Page::new(Vec::new(), None)) };
             for ((batch, way), errors) in errors {
                 let chunk = around.chunks.get(&chunks::number_of(batch));
@@ -174,7 +200,7 @@ impl Way {
 fn is_listed(chunk: &Chunk, batch: BatchIndex, way: Way) -> bool {
     match (chunk.settled(batch), way) {
         (Some(settled), Way::Settled(way, attempt)) => settled == way && chunk.listed(batch) == attempt,
-        (settled, Way::Unknown) => settled.is_some() && chunk.listed(batch) == 0,
+        (settled, Way::Unknown) => settled.is_some() && chunk.listed(batch) == 0 && !chunk.is_replaced(batch),
         (None, Way::Settled(..)) => false,
     }
 }
@@ -193,7 +219,7 @@ fn adopted(report: &BatchReport, errors: &Item) -> Option<BatchReport> {
         }
         BatchOutcome::Failed { .. } => BatchReport::failed(batch, failed, "", ""),
     };
-    let adopted = adopted.with_errors(decode(errors)?);
+    let adopted = adopted.with_errors(decode(errors).ok()?);
     Some(match report.duration() {
         Some(took) => adopted.took(took),
         None => adopted,
@@ -212,6 +238,9 @@ struct More<'a> {
     input: Option<Cow<'a, str>>,
 }
 
+/// So large an item of errors becomes at most; DynamoDB takes 400 KB. Inputs that do not fit are left out.
+const MOST_BYTES: usize = 300 << 10;
+
 /// The errors of a report as an item, but for its key.
 fn encode(job: &Job, report: &BatchReport) -> Result<Item, StoreError> {
     let json = |text: serde_json::Result<String>| {
@@ -219,6 +248,20 @@ fn encode(job: &Job, report: &BatchReport) -> Result<Item, StoreError> {
     };
     let errors = report.errors();
     let row = |e: &ItemError| -> Row<'static> { (e.item, e.code.clone().into(), e.message.clone().into()) };
+    let rows = serde_json::to_string(&errors.iter().map(row).collect::<Vec<_>>());
+    let mut room = MOST_BYTES.saturating_sub(rows.as_ref().map_or(0, String::len));
+    let more = |error: &ItemError| -> More<'static> {
+        let input = error.input.clone().map(Cow::Owned);
+        let mut more = More { line: error.line, input };
+        // As text in JSON, a control character is six.
+        let length = |more: &More<'_>| serde_json::to_string(more).map_or(usize::MAX, |json| json.len() + 1);
+        if length(&more) > room {
+            more.input = None;
+        }
+        room = room.saturating_sub(length(&more));
+        more
+    };
+    let more: Vec<_> = errors.iter().map(more).collect();
     let (processed, failed) = match report.outcome() {
         BatchOutcome::Completed { processed, failed } => (processed, failed),
         BatchOutcome::Failed { items } => (0, items),
@@ -228,20 +271,23 @@ fn encode(job: &Job, report: &BatchReport) -> Result<Item, StoreError> {
     item.insert("b".into(), layout::number(report.batch()));
     item.insert("p".into(), layout::number(processed));
     item.insert("x".into(), layout::number(failed));
-    item.insert("rows".into(), json(serde_json::to_string(&errors.iter().map(row).collect::<Vec<_>>()))?);
-    if errors.iter().any(|error| error.line.is_some() || error.input.is_some()) {
-        let more = |e: &ItemError| More { line: e.line, input: e.input.clone().map(Cow::Owned) };
-        item.insert(
-            "more".into(),
-            json(serde_json::to_string(&errors.iter().map(more).collect::<Vec<_>>()))?,
-        );
+    item.insert("rows".into(), json(rows)?);
+    if more.iter().any(|more| more.line.is_some() || more.input.is_some()) {
+        item.insert("more".into(), json(serde_json::to_string(&more))?);
     }
     item.insert(layout::TTL.into(), layout::seconds(job.expires_at()));
     Ok(item)
 }
 
-/// The errors of one item of the table, in order; `None` if they cannot be read.
-fn decode(item: &Item) -> Option<Vec<ItemError>> {
+/// The errors of one item of the table, in order, or why they cannot be read.
+fn decode(item: &Item) -> Result<Vec<ItemError>, &'static str> {
+    if attribute::number::<u64>(item, "sv").is_some_and(|version| version > layout::SCHEMA) {
+        return Err(layout::NEWER);
+    }
+    decoded(item).ok_or("its errors cannot be read")
+}
+
+fn decoded(item: &Item) -> Option<Vec<ItemError>> {
     let batch = BatchIndex::new(attribute::number(item, "b")?).ok()?;
     let rows: Vec<Row<'_>> = serde_json::from_str(attribute::text(item, "rows")?).ok()?;
     let more: Vec<More<'_>> = match item.get("more") {
@@ -277,15 +323,12 @@ fn read_all(id: JobId, items: &[Item]) -> (ByBatch, Vec<Damaged>) {
         }
         let way = Way::of(sk);
         match decode(item) {
-            Some(rows) => {
+            Ok(rows) => {
                 if let Some(first) = rows.first() {
                     errors.insert((first.batch, way), rows);
                 }
             }
-            None => damaged.push(Damaged {
-                subject: format!("{sk} of job {id}"),
-                why: "its errors cannot be read".into(),
-            }),
+            Err(why) => damaged.push(Damaged { subject: format!("{sk} of job {id}"), why: why.into() }),
         }
     }
     (errors, damaged)

@@ -9,7 +9,7 @@ use status_core::{
 };
 
 use crate::{
-    chunk::{Chunk, LISTED, PLACES_IN_NUMBER},
+    chunk::{Chunk, FailedWith, LISTED, PLACES_IN_NUMBER},
     layout::{self, Item},
     report::Attempt,
 };
@@ -19,11 +19,24 @@ use crate::{
 /// never go back would cost a refused write whenever two reports overtake each other.
 const OVERTAKING: Duration = Duration::from_secs(1);
 
+/// What is known of a chunk before it is written: whether the job has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Look {
+    /// Nobody needs to look, if the chunk says that somebody has.
+    Spared,
+    /// The job was looked at when the chunk was there: the write may say so.
+    AtChunk,
+    /// The job was looked at when there was no chunk: whoever makes it has to look once more.
+    Before,
+}
+
 /// An update with its condition.
 pub(crate) struct Expression {
     pub(crate) update: String,
     pub(crate) condition: String,
     pub(crate) values: Item,
+    /// How many more errors are kept of what the chunk's batches are settled as; fewer below zero.
+    pub(crate) errors: i128,
 }
 
 impl Expression {
@@ -32,18 +45,44 @@ impl Expression {
         id: JobId,
         news: &[(&Attempt<'_>, Effect)],
         seen: Option<&Chunk>,
+        look: Look,
         at: Timestamp,
     ) -> Self {
         let mut parts = Parts::default();
         for (attempt, effect) in news {
             parts.add(id, attempt, *effect, seen, at);
         }
-        let Parts { counted, failed, corrected, sums, conditions, removes, mut values } = parts;
+        let Parts {
+            counted,
+            failed,
+            corrected,
+            replaced,
+            sums,
+            conditions,
+            more_sets,
+            removes,
+            mut values,
+            ..
+        } = parts;
+        let errors = sums.get("en").copied().unwrap_or_default();
         values.extend(layout::chunk_birth(id));
         values.insert(":last".into(), layout::number(parts_last(news)));
 
         let mut sets = layout::CHUNK_BIRTH.to_owned();
+        for set in more_sets {
+            sets += &format!(", {set}");
+        }
         let mut conditions = conditions;
+        conditions.push(layout::CHUNK_IS_OURS.into());
+        match look {
+            Look::Spared => conditions.push("attribute_exists(k)".into()),
+            Look::AtChunk => {
+                conditions.push("attribute_exists(pk)".into());
+                sets += ", k = :k";
+                values.insert(":k".into(), layout::number(1));
+            }
+            Look::Before => {}
+        }
         if seen.and_then(|chunk| chunk.facts.last_at).is_none_or(|last| last <= clock::after(at, OVERTAKING))
         {
             sets += ", l = :l";
@@ -61,7 +100,7 @@ impl Expression {
         }
 
         let mut adds = Vec::new();
-        for (name, set) in [("c", counted), ("f", failed)] {
+        for (name, set) in [("c", counted), ("f", failed), ("r", replaced)] {
             if !set.is_empty() {
                 adds.push(format!("{name} :{name}"));
                 values.insert(format!(":{name}"), AttributeValue::Ss(set));
@@ -79,7 +118,7 @@ impl Expression {
             update += " DELETE f :corrected";
             values.insert(":corrected".into(), AttributeValue::Ss(corrected));
         }
-        Self { update, condition: conditions.join(" AND "), values }
+        Self { update, condition: conditions.join(" AND "), values, errors }
     }
 }
 
@@ -93,9 +132,14 @@ struct Parts {
     counted: Vec<String>,
     failed: Vec<String>,
     corrected: Vec<String>,
+    /// The corrected ones of which it is not known what they failed with.
+    replaced: Vec<String>,
+    /// What has been taken back for those.
+    taken_back: u64,
     /// What is added to each number.
     sums: BTreeMap<&'static str, i128>,
     conditions: Vec<String>,
+    more_sets: Vec<String>,
     removes: Vec<String>,
     values: Item,
 }
@@ -105,19 +149,25 @@ impl Parts {
         let report: &BatchReport = &attempt.report;
         let place = chunks::place_of(report.batch());
         let value = format!(":b{}", self.conditions.len());
+        let errors = if attempt.listed > 0 { report.errors().len() as u64 } else { 0 };
+        *self.sums.entry("en").or_default() += i128::from(errors);
         if effect == Effect::Corrected {
             self.conditions.push(format!("contains(f, {value})"));
             self.corrected.push(place.to_string());
+            self.take_back(report, place, seen);
         } else {
             self.conditions.push(format!("NOT contains(c, {value})"));
             self.counted.push(place.to_string());
             if report.settles_as() == Settled::Failed {
                 self.failed.push(place.to_string());
+                let with = FailedWith { items: report.items(), errors };
+                self.more_sets.push(format!("x{place} = :x{place}"));
+                self.values.insert(format!(":x{place}"), with.encode());
             }
         }
         self.values.insert(value, AttributeValue::S(place.to_string()));
         self.removes.push(format!("s{place}"));
-        self.count(report, effect);
+        self.count(report);
         for (sum, value) in Moments::of(id, report, at).values() {
             *self.sums.entry(sum.name()).or_default() += value;
         }
@@ -129,20 +179,31 @@ impl Parts {
         let listed = i128::from(attempt.listed) - i128::from(replaced);
         let name = LISTED[usize::try_from(place / PLACES_IN_NUMBER).unwrap_or(0)];
         *self.sums.entry(name).or_default() += listed << (2 * (place % PLACES_IN_NUMBER));
-        if attempt.listed > 0 {
-            *self.sums.entry("en").or_default() += report.errors().len() as i128;
+    }
+
+    /// Takes back what the failure of a batch counted: exactly that. An earlier release added its items to
+    /// those of completed batches, and did not say how many they were: then they are as many as now.
+    fn take_back(&mut self, report: &BatchReport, place: u64, seen: Option<&Chunk>) {
+        match seen.and_then(|chunk| chunk.failed_with(report.batch())) {
+            Some(with) => {
+                self.removes.push(format!("x{place}"));
+                *self.sums.entry("en").or_default() -= i128::from(with.errors);
+            }
+            None => {
+                let there = seen.map_or(0, |chunk| chunk.single_items_failed);
+                let taken = report.items().min(there.saturating_sub(self.taken_back));
+                self.taken_back += taken;
+                *self.sums.entry("ix").or_default() -= i128::from(taken);
+                self.replaced.push(place.to_string());
+            }
         }
     }
 
-    fn count(&mut self, report: &BatchReport, effect: Effect) {
-        let (processed, mut failed) = match report.outcome() {
-            BatchOutcome::Completed { processed, failed } => (processed, i128::from(failed)),
-            BatchOutcome::Failed { items } => (0, i128::from(items)),
-        };
-        if effect == Effect::Corrected {
-            failed -= i128::from(report.items());
+    /// Items of a failed batch are no sum: they go when it completes.
+    fn count(&mut self, report: &BatchReport) {
+        if let BatchOutcome::Completed { processed, failed } = report.outcome() {
+            *self.sums.entry("ip").or_default() += i128::from(processed);
+            *self.sums.entry("ix").or_default() += i128::from(failed);
         }
-        *self.sums.entry("ip").or_default() += i128::from(processed);
-        *self.sums.entry("ix").or_default() += failed;
     }
 }

@@ -23,11 +23,15 @@ struct Head {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     kind: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    noun: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     parent: Option<JobId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     child: Option<JobId>,
     #[serde(default, skip_serializing_if = "is_zero")]
     attempts: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    batch_size: Option<u32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     hooks: Vec<Hook>,
     #[serde(rename = "p", default, skip_serializing_if = "is_default")]
@@ -82,9 +86,11 @@ pub(crate) fn encode(job: &Job) -> Item {
         title: own_title(job),
         file: job.file.clone(),
         kind: job.kind.clone(),
+        noun: job.noun.clone(),
         parent: job.parent,
         child: job.child,
         attempts: job.attempts,
+        batch_size: job.batch_size,
         hooks: job.hooks.clone(),
         policy: job.policy.clone(),
         status: job.status,
@@ -117,6 +123,23 @@ pub(crate) fn encode(job: &Job) -> Item {
     item
 }
 
+/// The attribute of what stands in place of a head.
+const BARRED: &str = "barred";
+
+/// What stands where a head would be that must not be created any more.
+pub(crate) fn barred(id: JobId, until: Timestamp) -> Item {
+    let mut item = layout::head_key(id);
+    item.insert("sv".into(), layout::number(layout::SCHEMA));
+    item.insert(BARRED.into(), layout::number(1));
+    item.insert(layout::TTL.into(), layout::seconds(until));
+    item
+}
+
+/// Whether this is no head, but keeps one from being created.
+pub(crate) fn is_barred(item: &Item) -> bool {
+    item.contains_key(BARRED)
+}
+
 pub(crate) fn decode(id: JobId, item: &Item) -> Result<Job, StoreError> {
     let corrupt = |why: &str| layout::corrupt(id, why);
     match attribute::number::<u64>(item, "sv") {
@@ -135,8 +158,8 @@ pub(crate) fn decode(id: JobId, item: &Item) -> Result<Job, StoreError> {
     let mut job = new
         .into_job(id, head.owner, &head.policy, Actor::OWNER)
         .map_err(|error| corrupt(&format!("its record cannot be used: {error}")))?;
-    (job.kind, job.parent, job.child) = (head.kind, head.parent, head.child);
-    (job.attempts, job.hooks) = (head.attempts, head.hooks);
+    (job.kind, job.noun, job.parent, job.child) = (head.kind, head.noun, head.parent, head.child);
+    (job.attempts, job.batch_size, job.hooks) = (head.attempts, head.batch_size, head.hooks);
     job.revision = attribute::number(item, "rev").ok_or_else(|| corrupt("its head has no revision (rev)"))?;
     job.status = head.status;
     job.outcome = head.outcome;

@@ -3,24 +3,28 @@
 //! | attribute | of | what |
 //! |---|---|---|
 //! | `pk`, `sk` | all | the key |
-//! | `sv` | all but idempotency keys | the version of this layout |
+//! | `sv` | all but idempotency keys and the count of a job's errors | the version of this layout |
 //! | `ttl_at` | all, from their first write | when DynamoDB may delete it, in seconds |
 //! | `st` | heads, chunks of terminal jobs | the job's status |
 //! | `job` | heads, idempotency keys | the record as JSON; the id of the job that has the key |
 //! | `rev` | heads | its revision |
+//! | `barred` | what stands where a head must not be created any more | that it is no head |
 //! | `o` | heads | the owner: the key of the index `by_owner` |
 //! | `dp`, `due` | heads of jobs a sweeper may have to look at | the key of the index `by_due` |
 //! | `c`, `f` | chunks | string sets: the batches settled, and those of them that failed, from "0" in each chunk (AWS's DynamoDB Local takes a third less time for string sets than for number sets; their size is the same) |
 //! | `e0`…`e5` | chunks | numbers that say with two bits for each of 43 batches which attempt's errors are listed: added with the batch, in the write that counts it |
-//! | `en` | chunks | errors that were kept for batches of the chunk |
-//! | `cap` | the last chunk | its size; of a compacted one 0 |
+//! | `r` | chunks | batches that an earlier release counted as failed and that completed since: errors that release 0.1 wrote of them are not listed |
+//! | `x0`…`x255` | chunks | what a failed batch failed with, until it completes: its items and the number of errors kept, as text |
+//! | `en` | chunks | errors that are kept of what the batches of the chunk are settled as |
+//! | `k` | chunks | since it exists, somebody has looked whether the job has it: writes need not look again |
+//! | `cap` | the last chunk, and what is past it | its size, which is 0 past the total; of a compacted one 0 |
 //! | `z` | full chunks | compacted: the number of its batches, all settled; `c` is gone |
-//! | `ip`, `ix` | chunks | items processed, items failed |
+//! | `ip`, `ix` | chunks | items processed, and failed ones of completed batches (under earlier releases of failed ones, too) |
 //! | `l` | chunks | the last report, in milliseconds |
 //! | `s0`…`s255` | chunks | when a batch in flight was begun, in milliseconds since the job's creation |
 //! | `b`, `rows`, `more` | errors | the batch, its errors, and their lines and inputs, as JSON |
 //! | `p`, `x` | errors | items processed and failed of the attempt they belong to |
-//! | `n` | the count of a job's errors | about how many are kept: each chunk adds [`ERRORS_STEP`] when it has that many more |
+//! | `n` | the count of a job's errors | about how many are kept: each chunk adds [`ERRORS_STEP`] when it has that many more, and takes them away when it has that many fewer |
 //! | others of one letter | chunks | the estimator's sums ([`status_core::Sum::name`]) |
 
 use std::collections::HashMap;
@@ -31,7 +35,9 @@ use status_core::{BatchIndex, Due, JobId, OwnerId, Settled, StoreError, Timestam
 /// An item, or a key.
 pub type Item = HashMap<String, AttributeValue>;
 
-/// Batches in a chunk: a full one stays within 1 KB, which is one write unit.
+/// Batches in a chunk. One whose batches complete stays within 1 KB, which is one write unit, also with an error
+/// for each. Each failed batch adds about ten bytes until it completes, and each start about eight: 255 failed
+/// batches are between 3 and 4 KB, and a write of their chunk four write units.
 pub const CHUNK: u64 = chunk::SIZE;
 /// Chunks add to the count of a job's errors in such steps, so that it is no item that every worker writes.
 pub const ERRORS_STEP: u64 = 128;
@@ -85,7 +91,10 @@ pub fn chunk_sk(number: u64) -> AttributeValue {
 /// What every write of a chunk sets, with [`chunk_birth`]: its version, and an expiry from its birth on.
 pub const CHUNK_BIRTH: &str = "sv = :sv, ttl_at = if_not_exists(ttl_at, :ttl)";
 
-/// The values of [`CHUNK_BIRTH`].
+/// The condition of every write of a chunk: what a newer version wrote is left to it.
+pub const CHUNK_IS_OURS: &str = "(attribute_not_exists(sv) OR sv = :sv)";
+
+/// The values of [`CHUNK_BIRTH`] and [`CHUNK_IS_OURS`].
 pub fn chunk_birth(id: JobId) -> Item {
     HashMap::from([(":sv".into(), number(SCHEMA)), (":ttl".into(), seconds(id.latest_end()))])
 }
@@ -105,12 +114,7 @@ pub fn errors_key(id: JobId, batch: BatchIndex, settled: Settled, attempt: u8) -
     key(errors_pk(id), format!("{ERRORS_PREFIX}{:08}{way}{attempt}", batch.get()))
 }
 
-/// The key of a batch's errors as release 0.1 wrote it, however the batch was settled.
-pub fn errors_key_of_0_1(id: JobId, batch: BatchIndex) -> Item {
-    key(errors_pk(id), errors_from(batch.get()))
-}
-
-/// Where the errors of this batch and of all after it are.
+/// Where the errors of this batch and of all after it are; release 0.1 kept the batch's own just there.
 pub fn errors_from(batch: u64) -> String {
     format!("{ERRORS_PREFIX}{batch:08}")
 }
@@ -132,6 +136,9 @@ pub fn idempotency_key(owner: &OwnerId, name: &str) -> Item {
 /// [`StoreError::Corrupt`] if the key lacks what the index is made of.
 pub fn due_of(item: &Item) -> Result<Due, StoreError> {
     let id = id_of(item)?;
+    if attribute::text(item, SK) != Some(HEAD) {
+        return Err(corrupt(id, "another item of it than its head is in the index of due jobs"));
+    }
     let due = attribute::number::<i64>(item, "due").and_then(|ms| Timestamp::from_millisecond(ms).ok());
     due.map(|at| Due::new(id, at)).ok_or_else(|| corrupt(id, "no due time in the index of due jobs"))
 }
@@ -158,6 +165,28 @@ pub fn due_key(cursor: &str) -> Result<Item, StoreError> {
     let mut item = key(pk.to_owned(), sk);
     item.insert("dp".into(), AttributeValue::S(DUE.into()));
     item.insert("due".into(), number(due));
+    Ok(item)
+}
+
+/// Where a page of an owner's jobs ended, as a cursor: a job's id, or whatever key the index has, so that one
+/// that is no job's does not end the list.
+pub fn owner_cursor(item: &Item) -> String {
+    let [sk, pk] = [SK, "pk"].map(|name| attribute::text(item, name).unwrap_or_default());
+    let is_job = sk == HEAD && pk.parse::<JobId>().is_ok();
+    if is_job { pk.to_owned() } else { format!("{sk}#{pk}") }
+}
+
+/// The key that a cursor in the jobs of an owner stands for.
+///
+/// # Errors
+/// [`StoreError::InvalidCursor`].
+pub fn owner_key(owner: &OwnerId, cursor: &str) -> Result<Item, StoreError> {
+    let mut item = match (cursor.parse(), cursor.split_once('#')) {
+        (Ok(id), _) => head_key(id),
+        (_, Some((sk, pk))) if !sk.is_empty() && !pk.is_empty() => key(pk.to_owned(), sk),
+        _ => return Err(StoreError::InvalidCursor),
+    };
+    item.insert(OWNER.into(), AttributeValue::S(owner.to_string()));
     Ok(item)
 }
 

@@ -2,8 +2,10 @@
 //!
 //! What it guarantees and what it costs, measured by `dynamo-cost` with the server's own `ConsumedCapacity`:
 //!
-//! - An outcome is **one** `UpdateItem` of one write unit, guarded so that each batch counts once: no transaction, no read
-//!   before, no retry loop. Several outcomes of one worker share one write.
+//! - An outcome is **one** `UpdateItem` of one write unit, guarded so that each batch counts once: no transaction and no read
+//!   before. Several outcomes of one worker share one write. The first two writes of a chunk of 256 batches are refused
+//!   once, and look at the head. A batch that failed, or has errors of items, is read about first (one `BatchGetItem`), and
+//!   its errors are one `PutItem`; after a failure the whole job is looked at.
 //! - A poll is **one** `Query`: half a read unit for each 4 KB of the whole job.
 //! - Work begins after **one** `BatchGetItem` of the head and the worker's own chunk: one read unit.
 //!
@@ -16,9 +18,10 @@
 //! | `chunk#00000`… | 256 batches each: sets of the completed and the failed, sums | outcomes |
 //!
 //! Errors of items live beside, under `pk` = the job and `#errors`, so that polls do not read them. Every
-//! item has its expiry from its first write on: the last moment at which the job can end, and its retention;
-//! from the terminal decision on, the head, the chunks and the idempotency key have that of the decision.
-//! Errors keep theirs: a write for each would cost as much as the batch.
+//! item has its expiry from its first write on: that of the head, its errors and its idempotency key is the last
+//! moment at which the job can end, and its retention; that of a chunk the last moment at which any job of that age can
+//! end, since its writer does not know the job. From the terminal decision on, the head, the chunks and the idempotency
+//! key have that of the decision. Errors keep theirs: a write for each would cost as much as the batch.
 //!
 //! # Limits
 //! A partition takes about 1,000 write units a second, so one job takes about 1,000 uncoalesced completions a second (ten
@@ -60,8 +63,8 @@ use std::{
 use async_trait::async_trait;
 use aws_sdk_dynamodb::{Client, types::KeysAndAttributes};
 use status_core::{
-    BatchIndex, BatchReport, BatchState, Begun, Clock, Consistency, Created, Due, Facts, ItemError, Job,
-    JobId, JobState, OwnerId, Page, PageRequest, Settled, Status, StatusStore, StoreError, SystemClock,
+    BatchIndex, BatchReport, BatchState, Begun, Clock, Consistency, Created, Damaged, Due, Facts, ItemError,
+    Job, JobId, JobState, OwnerId, Page, PageRequest, Status, StatusStore, StoreError, SystemClock,
     Timestamp, Written, chunk as chunks,
 };
 
@@ -119,28 +122,34 @@ impl DynamoStore {
         }
     }
 
-    /// The head and the chunks of the job, unless there is none or its retention is over.
+    /// The head and the chunks of the job, and what of it cannot be read, unless there is no job or its
+    /// retention is over.
     async fn job_and_chunks(
         &self,
         id: JobId,
         consistency: Consistency,
-    ) -> Result<Option<(Job, Vec<Chunk>)>, StoreError> {
-        let (mut job, mut chunks) = (None, Vec::new());
+    ) -> Result<Option<(Job, Vec<Chunk>, Vec<Damaged>)>, StoreError> {
+        let (mut job, mut chunks, mut damaged) = (None, Vec::new(), Vec::new());
         for item in self.items(id, consistency).await? {
             match attribute::text(&item, layout::SK) {
+                Some(layout::HEAD) if head::is_barred(&item) => {}
                 Some(layout::HEAD) => job = Some(head::decode(id, &item)?),
-                Some(_) => chunks.push(Chunk::decode(id, &item)?),
+                Some(_) => match Chunk::decode(id, &item) {
+                    Ok(chunk) => chunks.push(chunk),
+                    Err(error) => damaged.push(list::damaged(error)?),
+                },
                 None => return Err(layout::corrupt(id, "an item without a sort key")),
             }
         }
-        Ok(job.filter(|job| !self.is_expired(job)).map(|job| (job, chunks)))
+        Ok(job.filter(|job| !self.is_expired(job)).map(|job| (job, chunks, damaged)))
     }
 
     /// The head alone. Expired ones count as gone.
     async fn head(&self, id: JobId, consistency: Consistency) -> Result<Option<Job>, StoreError> {
         let get = self.get(layout::head_key(id), consistency);
         let found = self.read_by(|| format!("job {id}"), get.send()).await?;
-        let job = found.item.map(|item| head::decode(id, &item)).transpose()?;
+        let item = found.item.filter(|item| !head::is_barred(item));
+        let job = item.map(|item| head::decode(id, &item)).transpose()?;
         Ok(job.filter(|job| !self.is_expired(job)))
     }
 
@@ -163,11 +172,16 @@ impl DynamoStore {
         for part in keys.chunks(100) {
             for item in self.batch_get(&format!("job {id}"), part.to_vec(), consistency).await? {
                 match attribute::text(&item, layout::SK) {
+                    Some(layout::HEAD) if head::is_barred(&item) => {}
                     Some(layout::HEAD) => found.job = Some(head::decode(id, &item)?),
-                    Some(sk) if sk.starts_with(layout::CHUNK_PREFIX) => {
-                        let chunk = Chunk::decode(id, &item)?;
-                        found.chunks.insert(chunk.number, chunk);
-                    }
+                    Some(sk) if sk.starts_with(layout::CHUNK_PREFIX) => match Chunk::decode(id, &item) {
+                        Ok(chunk) => drop(found.chunks.insert(chunk.number, chunk)),
+                        Err(error) => {
+                            let number = sk.strip_prefix(layout::CHUNK_PREFIX);
+                            let number = number.and_then(|number| number.parse().ok());
+                            found.damaged.insert(number.unwrap_or(u64::MAX), list::damaged(error)?);
+                        }
+                    },
                     _ => found.errors = attribute::number(&item, "n").unwrap_or(0),
                 }
             }
@@ -214,26 +228,47 @@ impl DynamoStore {
             let key = layout::chunk_key(id, total / CHUNK);
             self.mark(id, key, total % CHUNK, "attribute_not_exists(z)").await?;
         }
-        let past = self
-            .query(id.to_string(), Consistency::Strong)
-            .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
-            .expression_attribute_values(":first", layout::chunk_sk(chunks::chunks_of(total)))
-            .expression_attribute_values(":last", layout::chunk_sk(layout::LAST_CHUNK))
-            .projection_expression("pk, sk");
-        for key in self.read_by(|| format!("job {id}"), past.send()).await?.items.unwrap_or_default() {
-            self.mark(id, key, 0, "attribute_exists(pk) AND attribute_not_exists(z)").await?;
+        let (first, mut start) = (chunks::chunks_of(total), None);
+        if first > layout::LAST_CHUNK {
+            // Past the last chunk that a job can have there is none.
+            return Ok(());
         }
-        Ok(())
+        loop {
+            let past = self
+                .query(id.to_string(), Consistency::Strong)
+                .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
+                .expression_attribute_values(":first", layout::chunk_sk(first))
+                .expression_attribute_values(":last", layout::chunk_sk(layout::LAST_CHUNK))
+                .projection_expression("pk, sk")
+                .set_exclusive_start_key(start);
+            let page = self.read_by(|| format!("job {id}"), past.send()).await?;
+            for key in page.items.unwrap_or_default() {
+                self.close(id, key).await?;
+            }
+            start = page.last_evaluated_key;
+            if start.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Tells a chunk that the job does not have that it has room for none.
+    pub(crate) async fn close(&self, id: JobId, key: Item) -> Result<(), StoreError> {
+        self.mark(id, key, 0, "attribute_exists(pk) AND attribute_not_exists(z)").await
     }
 
     async fn mark(&self, id: JobId, key: Item, size: u64, condition: &str) -> Result<(), StoreError> {
         let update = self
             .update(key)
             .update_expression(format!("SET {}, cap = :cap", layout::CHUNK_BIRTH))
-            .condition_expression(condition)
+            .condition_expression(format!("{condition} AND {}", layout::CHUNK_IS_OURS))
             .set_expression_attribute_values(Some(layout::chunk_birth(id)))
             .expression_attribute_values(":cap", layout::number(size));
-        self.write_by(|| format!("job {id}"), update.send()).await.map(drop)
+        match self.write_by(|| format!("job {id}"), update.send()).await? {
+            // One that is compacted, and so full, is refused, too.
+            Write::Refused(Some(there)) => Chunk::decode(id, &there).map(drop),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -245,6 +280,8 @@ const UNPROCESSED_TRIES: u32 = 8;
 struct Found {
     job: Option<Job>,
     chunks: BTreeMap<u64, Chunk>,
+    /// Chunks that cannot be read.
+    damaged: BTreeMap<u64, Damaged>,
     /// About how many errors are kept for the job, if that was asked for.
     errors: u64,
 }
@@ -260,13 +297,14 @@ impl StatusStore for DynamoStore {
     }
 
     async fn read(&self, id: JobId, consistency: Consistency) -> Result<Option<JobState>, StoreError> {
-        let Some((job, chunks)) = self.job_and_chunks(id, consistency).await? else { return Ok(None) };
+        let found = self.job_and_chunks(id, consistency).await?;
+        let Some((job, chunks, damaged)) = found else { return Ok(None) };
         let mut facts = Facts::default();
         for chunk in chunks {
             facts.merge(&chunk.facts_of(job.total()));
         }
         facts.running.sort_unstable();
-        Ok(Some(JobState::new(job, facts)))
+        Ok(Some(JobState::new(job, facts).with_damaged(damaged)))
     }
 
     async fn decide(&self, next: &Job) -> Result<(), StoreError> {
@@ -314,11 +352,13 @@ impl StatusStore for DynamoStore {
                 (*batch, chunk.and_then(|chunk| chunk.settled(*batch)))
             })
             .collect();
+        let is_damaged = |batch: &BatchIndex| found.damaged.contains_key(&chunks::number_of(*batch));
+        let damaged: Vec<_> = batches.iter().copied().filter(|batch| is_damaged(batch)).collect();
         if job.notes_starts() {
             let total = job.total().unwrap_or(u64::MAX);
             let open = settled
                 .iter()
-                .filter(|(batch, settled)| *settled != Some(Settled::Completed) && batch.get() < total);
+                .filter(|(batch, settled)| settled.is_none() && batch.get() < total && !is_damaged(batch));
             let open: Vec<_> = open.map(|(batch, _)| *batch).collect();
             self.note_starts(id, &open, at).await?;
         }
@@ -326,7 +366,7 @@ impl StatusStore for DynamoStore {
         for chunk in found.chunks.values().filter(|_| job.status == Status::Processing) {
             may_decide = may_decide || may_have_failed(&job, chunk) || self.may_be_last(id, chunk).await?;
         }
-        Ok(Some(Begun::new(job, settled, may_decide)))
+        Ok(Some(Begun::new(job, settled, may_decide).with_damaged(damaged)))
     }
 
     async fn report(&self, id: JobId, reports: &[BatchReport], at: Timestamp) -> Result<Written, StoreError> {
@@ -345,7 +385,10 @@ impl StatusStore for DynamoStore {
         limit: usize,
     ) -> Result<Vec<BatchIndex>, StoreError> {
         let found = self.job_and_chunks(id, Consistency::Strong).await?;
-        let (job, chunks) = found.ok_or(StoreError::NotFound(id))?;
+        let (job, chunks, damaged) = found.ok_or(StoreError::NotFound(id))?;
+        if let Some(Damaged { subject, why }) = damaged.into_iter().next() {
+            return Err(StoreError::Corrupt { subject, why });
+        }
         let chunks: HashMap<_, _> = chunks.into_iter().map(|chunk| (chunk.number, chunk)).collect();
         let highest = chunks.values().filter_map(|chunk| chunk.facts.highest).max();
         let seen = highest.map_or(0, |highest| highest.get() + 1);

@@ -1,6 +1,6 @@
 //! Lists of jobs: an owner's, and those that are due. One damaged item never hides the others.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use status_core::{
@@ -22,11 +22,7 @@ impl DynamoStore {
         status: Option<Status>,
         page: &PageRequest,
     ) -> Result<Page<Job>, StoreError> {
-        let mut start = page.position()?.map(|id| {
-            let mut key = layout::head_key(id);
-            key.insert(layout::OWNER.into(), AttributeValue::S(owner.to_string()));
-            key
-        });
+        let mut start = page.cursor.as_deref().map(|cursor| layout::owner_key(owner, cursor)).transpose()?;
         let mut listed = Page::new(Vec::new(), None);
         for _ in 0..MAX_REQUESTS {
             let mut query = self
@@ -59,8 +55,10 @@ impl DynamoStore {
                 listed.rows.push(job);
             }
             start = found.last_evaluated_key;
-            let Some(last) = &start else { return Ok(listed) };
-            listed.next = attribute::text(last, "pk").map(str::to_owned);
+            listed.next = start.as_ref().map(layout::owner_cursor);
+            if start.is_none() {
+                return Ok(listed);
+            }
         }
         Ok(listed)
     }
@@ -91,8 +89,9 @@ impl DynamoStore {
     async fn expired(&self, due: &[Due]) -> Result<HashSet<JobId>, StoreError> {
         let now = self.clock.now().as_second();
         let mut expired = HashSet::new();
-        for part in due.chunks(100) {
-            let keys = part.iter().map(|due| layout::head_key(due.id)).collect();
+        let ids: Vec<_> = due.iter().map(|due| due.id).collect::<BTreeSet<_>>().into_iter().collect();
+        for part in ids.chunks(100) {
+            let keys = part.iter().map(|id| layout::head_key(*id)).collect();
             for item in self.batch_get("jobs that are due", keys, Consistency::Eventual).await? {
                 if attribute::number(&item, layout::TTL).is_some_and(|at: i64| at <= now) {
                     expired.extend(layout::id_of(&item).ok());
@@ -104,7 +103,7 @@ impl DynamoStore {
 }
 
 /// What is damaged alone; any other error is one of the whole list.
-fn damaged(error: StoreError) -> Result<Damaged, StoreError> {
+pub(crate) fn damaged(error: StoreError) -> Result<Damaged, StoreError> {
     match error {
         StoreError::Corrupt { subject, why } => Ok(Damaged { subject, why }),
         error => Err(error),

@@ -1,21 +1,21 @@
 //! Recording outcomes: one guarded `UpdateItem` for what one worker reports of one chunk.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, error::Error};
 
-use aws_sdk_dynamodb::types::ReturnValue;
+use aws_sdk_dynamodb::{operation::update_item::UpdateItemError, types::ReturnValue};
 use futures::future::try_join_all;
 use status_core::{
-    BatchIndex, BatchReport, Consistency, Effect, Job, JobId, Settled, Status, StoreError, Timestamp,
-    Written, chunk as chunks,
+    BatchIndex, BatchReport, Consistency, Damaged, Effect, Job, JobId, Settled, Status, StoreError,
+    Timestamp, Written, chunk as chunks,
 };
 
 use crate::{
     DynamoStore,
     chunk::Chunk,
-    expression::Expression,
+    expression::{Expression, Look},
     head,
     layout::{self, CHUNK, Item},
-    request::Write,
+    request::{self, Write},
 };
 
 /// The most outcomes in one write: an expression has at most 4 KB.
@@ -36,6 +36,8 @@ pub(crate) struct Attempt<'a> {
 pub(crate) struct Before {
     pub(crate) job: Job,
     pub(crate) chunks: BTreeMap<u64, Chunk>,
+    /// The chunks that cannot be read.
+    pub(crate) damaged: BTreeMap<u64, Damaged>,
     /// Whether the job has as many errors as its policy allows.
     pub(crate) errors_are_full: bool,
 }
@@ -87,7 +89,7 @@ impl DynamoStore {
         let found = self.look(id, keys, Consistency::Eventual).await?;
         let job = self.found_or_gone(id, found.job).await?.ok_or(StoreError::NotFound(id))?;
         let errors_are_full = found.errors >= job.policy.max_errors;
-        Ok(Before { job, chunks: found.chunks, errors_are_full })
+        Ok(Before { job, chunks: found.chunks, damaged: found.damaged, errors_are_full })
     }
 
     async fn report_part(
@@ -99,72 +101,97 @@ impl DynamoStore {
         at: Timestamp,
     ) -> Result<Part, StoreError> {
         let total = before.and_then(|before| before.job.total());
-        let (reports, past): (Vec<_>, Vec<_>) =
+        let (reports, past): (Vec<&BatchReport>, Vec<&BatchReport>) =
             reports.iter().partition(|report| total.is_none_or(|total| report.batch().get() < total));
+        let past = past.iter().map(|report| (report.batch(), Effect::OutOfRange));
+        if before.is_some_and(|before| before.damaged.contains_key(&number)) {
+            let damaged = reports.iter().map(|report| (report.batch(), Effect::Damaged));
+            let effects = damaged.chain(past).collect();
+            return Ok(Part { effects, may_decide: false, status: None });
+        }
         let attempts = match before {
             Some(before) => self.keep_errors(before, &reports).await?,
             None => reports.iter().map(|report| plain(report)).collect(),
         };
-        let (chunk, mut effects, added) = self.write_part(id, number, &attempts, at).await?;
-        if added == 0 && past.is_empty() {
+        let written = match self.write_part(id, number, &attempts, at).await {
+            Err(StoreError::NotFound(_)) => {
+                self.forget_errors(id, &attempts).await?;
+                return Err(StoreError::NotFound(id));
+            }
+            written => written?,
+        };
+        let PartWritten { chunk, mut effects, added, errors, status } = written;
+        if added == 0 && past.len() == 0 && status.is_none() {
             self.check_duplicates(id, before, &mut effects).await?;
         }
-        effects.extend(past.iter().map(|report| (report.batch(), Effect::OutOfRange)));
+        effects.extend(past);
         let Some(chunk) = chunk else {
-            return Ok(Part { effects, may_decide: false, status: None });
+            return Ok(Part { effects, may_decide: false, status });
         };
         if chunk.expires.is_some_and(|at| at <= self.clock.now().as_second()) {
             return Err(StoreError::NotFound(id));
         }
-        let mut part = Part { effects, may_decide: false, status: chunk.over };
-        if added > 0 && chunk.facts.counts.settled() == added {
-            match self.check_new_chunk(id, &chunk).await? {
-                NewChunk::OfJob(status) => part.status = Some(status),
-                NewChunk::PastTheTotal => {
-                    part.effects.iter_mut().for_each(|(_, effect)| *effect = Effect::OutOfRange);
-                    return Ok(part);
-                }
-            }
-        }
+        let mut part = Part { effects, may_decide: false, status: chunk.over.or(status) };
         // A failing batch always looks: those of other chunks may have left one failure to the tolerance.
         let fails = reports.iter().any(|report| report.settles_as() == Settled::Failed);
         let failed = before.is_some_and(|before| fails || may_have_failed(&before.job, &chunk));
         part.may_decide = failed || self.may_be_last(id, &chunk).await?;
-        for (batch, _) in part.effects.iter().filter(|(_, effect)| *effect == Effect::Corrected) {
-            // Only the bit says which errors count, but for those that release 0.1 wrote.
-            self.delete(id, layout::errors_key_of_0_1(id, *batch)).await?;
-        }
-        self.count_errors(id, &chunk, before, &attempts, &part.effects).await?;
+        self.count_errors(id, &chunk, before, errors).await?;
         if chunk.is_full(None) && chunk.capacity.is_none() && !chunk.compacted {
             self.compact(id, &chunk).await;
         }
         Ok(part)
     }
 
-    /// Counts the attempts that are news to the chunk: the chunk as it is then, what became of each
-    /// attempt, and how many batches it has more.
+    /// Counts the attempts that are news to the chunk. A chunk that nobody has checked yet is written only
+    /// after a look at the head, so that a batch that the job does not have is never seen by anybody.
     async fn write_part(
         &self,
         id: JobId,
         number: u64,
         attempts: &[Attempt<'_>],
         at: Timestamp,
-    ) -> Result<(Option<Chunk>, Vec<(BatchIndex, Effect)>, u64), StoreError> {
-        // Until the chunk says otherwise, all are news.
-        let mut seen: Option<Chunk> = None;
+    ) -> Result<PartWritten, StoreError> {
+        // Until the chunk says otherwise, all are news, and the job has it.
+        let (mut seen, mut job, mut look): (Option<Chunk>, Option<Job>, _) = (None, None, Look::Spared);
         for _ in 0..TRIES {
+            let total = job.as_ref().and_then(Job::total);
             let effects: Vec<_> =
-                attempts.iter().map(|attempt| (attempt, effect_of(attempt, seen.as_ref()))).collect();
+                attempts.iter().map(|attempt| (attempt, effect_of(attempt, seen.as_ref(), total))).collect();
             let news: Vec<_> = effects.iter().filter(|(_, effect)| effect.is_change()).copied().collect();
             let told = effects.iter().map(|(attempt, effect)| (attempt.report.batch(), *effect)).collect();
+            let status = job.as_ref().map(|job| job.status);
             if news.is_empty() {
-                return Ok((seen, told, 0));
+                return Ok(PartWritten { chunk: seen, effects: told, added: 0, errors: 0, status });
             }
             let added = news.iter().filter(|(_, effect)| *effect == Effect::Counted).count() as u64;
-            let expression = Expression::new(id, &news, seen.as_ref(), at);
-            match self.write(id, number, expression).await? {
-                Write::Applied(chunk) => return Ok((Some(chunk), told, added)),
-                Write::Refused(old) => seen = old.map(|item| Chunk::decode(id, &item)).transpose()?,
+            let expression = Expression::new(id, &news, seen.as_ref(), look, at);
+            let errors = expression.errors;
+            let written = match self.write(id, number, expression).await {
+                // A chunk to which nothing can be added.
+                Err(error) if is_of_chunk(&error) => return Ok(PartWritten::damaged(id, attempts, &error)),
+                written => written?,
+            };
+            match written {
+                Write::Applied(chunk) => {
+                    let mut written = PartWritten { chunk: None, effects: told, added, errors, status };
+                    if !chunk.checked || job.is_some_and(|job| job.status.is_terminal()) {
+                        self.look_again(id, &chunk, &mut written).await?;
+                    }
+                    return Ok(PartWritten { chunk: Some(chunk), ..written });
+                }
+                Write::Refused(old) => match old.map(|item| Chunk::decode(id, &item)).transpose() {
+                    Ok(chunk) => seen = chunk,
+                    Err(error) => return Ok(PartWritten::damaged(id, attempts, &error)),
+                },
+            }
+            look = match &seen {
+                Some(chunk) if chunk.checked => Look::Spared,
+                Some(_) => Look::AtChunk,
+                None => Look::Before,
+            };
+            if look != Look::Spared {
+                job = Some(self.look_first(id, number, seen.as_ref()).await?);
             }
         }
         Err(StoreError::Conflict(id))
@@ -202,7 +229,10 @@ impl DynamoStore {
         let query = self.query(id.to_string(), Consistency::Strong).scan_index_forward(false).limit(2);
         let ends = self.read_by(|| format!("job {id}"), query.send()).await?;
         let [head, highest] = ends.items() else { return Ok(true) };
-        let (job, highest) = (head::decode(id, head)?, Chunk::decode(id, highest)?);
+        // What cannot be read tells nothing: whoever reads the whole job sees what is left.
+        let (Ok(job), Ok(highest)) = (head::decode(id, head), Chunk::decode(id, highest)) else {
+            return Ok(true);
+        };
         if job.status != Status::Processing {
             return Ok(!job.status.is_terminal());
         }
@@ -215,22 +245,40 @@ impl DynamoStore {
         Ok(last || may_have_failed(&job, chunk))
     }
 
-    /// Whoever writes a chunk first looks at the head: whether there is a job that has it, and whether it
-    /// is over.
-    async fn check_new_chunk(&self, id: JobId, chunk: &Chunk) -> Result<NewChunk, StoreError> {
-        let key = layout::chunk_key(id, chunk.number);
+    /// Looks whether there is a job that has this chunk, before it is written. One that is left of a job that
+    /// is gone is deleted, one that the job does not have is closed.
+    async fn look_first(&self, id: JobId, number: u64, seen: Option<&Chunk>) -> Result<Job, StoreError> {
+        let key = layout::chunk_key(id, number);
         let Some(job) = self.head(id, Consistency::Strong).await? else {
-            self.delete(id, key).await?;
+            if seen.is_some() {
+                self.delete(id, key).await?;
+            }
             return Err(StoreError::NotFound(id));
         };
-        if job.total().is_some_and(|total| total <= chunk.first()) {
-            self.delete(id, key).await?;
-            return Ok(NewChunk::PastTheTotal);
+        let is_past = job.total().is_some_and(|total| total <= number * CHUNK);
+        if is_past && seen.is_some_and(|chunk| chunk.capacity.is_none()) {
+            self.close(id, key).await?;
         }
-        if job.status.is_terminal() {
-            self.expire(&job, key).await?;
+        Ok(job)
+    }
+
+    /// Whoever made a chunk looks once more: a seal, an end or an erase may not have found it. What was
+    /// counted in such a moment has been seen, and stays, unless the job is gone.
+    async fn look_again(
+        &self,
+        id: JobId,
+        chunk: &Chunk,
+        written: &mut PartWritten,
+    ) -> Result<(), StoreError> {
+        let job = self.look_first(id, chunk.number, Some(chunk)).await?;
+        if job.status.is_terminal() && chunk.over.is_none() {
+            self.expire(&job, layout::chunk_key(id, chunk.number)).await?;
         }
-        Ok(NewChunk::OfJob(job.status))
+        written.status = Some(job.status);
+        let past = |batch: BatchIndex| job.total().is_some_and(|total| batch.get() >= total);
+        let past = written.effects.iter_mut().filter(|(batch, _)| past(*batch));
+        past.for_each(|(_, effect)| *effect = Effect::OutOfRange);
+        Ok(())
     }
 
     /// What is news to nobody may be so because the job does not have it, or is gone: the chunk does not
@@ -259,7 +307,8 @@ impl DynamoStore {
         let update = self
             .update(layout::chunk_key(id, chunk.number))
             .update_expression("SET z = :n, cap = :none REMOVE c")
-            .condition_expression("size(c) = :n")
+            .condition_expression("size(c) = :n AND sv = :sv")
+            .expression_attribute_values(":sv", layout::number(layout::SCHEMA))
             .expression_attribute_values(":n", layout::number(CHUNK))
             .expression_attribute_values(":none", layout::number(0));
         if let Err(error) = self.write_by(|| format!("job {id}"), update.send()).await {
@@ -282,9 +331,13 @@ impl DynamoStore {
             let update = self
                 .update(layout::chunk_key(id, chunks::number_of(batches[0])))
                 .update_expression(format!("SET {}, {}", layout::CHUNK_BIRTH, starts.join(", ")))
+                .condition_expression(layout::CHUNK_IS_OURS)
                 .set_expression_attribute_values(Some(layout::chunk_birth(id)))
                 .expression_attribute_values(":t", layout::number(age));
-            self.write_by(|| format!("job {id}"), update.send()).await.map(drop)
+            match self.write_by(|| format!("job {id}"), update.send()).await? {
+                Write::Refused(Some(there)) => Chunk::decode(id, &there).map(drop),
+                _ => Ok(()),
+            }
         }))
         .await
         .map(drop)
@@ -295,22 +348,44 @@ impl DynamoStore {
     }
 }
 
-/// What a chunk turned out to be that was written for the first time.
-enum NewChunk {
-    /// One of the job's, which has this status.
-    OfJob(Status),
-    /// None of the job's.
-    PastTheTotal,
+/// What a write of a chunk did.
+struct PartWritten {
+    /// The chunk after it, or as it refused it.
+    chunk: Option<Chunk>,
+    effects: Vec<(BatchIndex, Effect)>,
+    /// How many batches the chunk has more.
+    added: u64,
+    /// How many more errors are kept, or fewer.
+    errors: i128,
+    /// The job's status, if somebody looked.
+    status: Option<Status>,
+}
+
+impl PartWritten {
+    /// Nothing, since the chunk cannot be read.
+    fn damaged(id: JobId, attempts: &[Attempt<'_>], error: &StoreError) -> Self {
+        tracing::error!(job = %id, %error, source = error.source(), "batches cannot be counted");
+        let damaged = |attempt: &Attempt<'_>| (attempt.report.batch(), Effect::Damaged);
+        let effects = attempts.iter().map(damaged).collect();
+        Self { chunk: None, effects, added: 0, errors: 0, status: None }
+    }
+}
+
+/// Whether the error of a chunk's write says that the chunk is not as it should be.
+fn is_of_chunk(error: &StoreError) -> bool {
+    matches!(error, StoreError::Corrupt { .. }) || request::is_invalid::<UpdateItemError>(error)
 }
 
 fn plain<'a>(report: &'a BatchReport) -> Attempt<'a> {
     Attempt { report: Cow::Borrowed(report), listed: 0 }
 }
 
-/// What an attempt does to its chunk, which is as it was seen last.
-fn effect_of(attempt: &Attempt<'_>, chunk: Option<&Chunk>) -> Effect {
+/// What an attempt does to its chunk, which is as it was seen last, in a job of so many batches, if that is
+/// known.
+fn effect_of(attempt: &Attempt<'_>, chunk: Option<&Chunk>, total: Option<u64>) -> Effect {
     let batch = attempt.report.batch();
     match chunk {
+        _ if total.is_some_and(|total| batch.get() >= total) => Effect::OutOfRange,
         Some(chunk) if chunk.capacity.is_some_and(|size| chunks::place_of(batch) >= size) => {
             Effect::OutOfRange
         }

@@ -178,6 +178,12 @@ macro_rules! conditional {
 
 conditional!(PutItemError, UpdateItemError, DeleteItemError);
 
+/// Whether the server refused a write as one that it can never make.
+pub(crate) fn is_invalid<E: ProvideErrorMetadata + std::error::Error + 'static>(error: &StoreError) -> bool {
+    let StoreError::Unavailable { source, .. } = error else { return false };
+    source.downcast_ref::<E>().and_then(E::code) == Some("ValidationException")
+}
+
 /// The SDK's error as the store's: it names the operation and what it was about, and keeps its source.
 pub(crate) fn failed<E, R>(operation: &'static str, subject: String, error: SdkError<E, R>) -> StoreError
 where

@@ -16,9 +16,9 @@ impl DynamoStore {
     /// Sets the expiry of what belongs to a terminal job and tells the chunks that it is over; then, and
     /// only then, the job is not due any more. Errors have had their expiry from their first write.
     pub(crate) async fn retire(&self, job: &Job) -> Result<(), StoreError> {
-        let mut keys = self.keys(job.id, job.id.to_string(), layout::CHUNK_PREFIX).await?;
+        let keys = self.keys(job.id, job.id.to_string(), layout::CHUNK_PREFIX).await?;
         if let Some(key) = &job.idempotency_key {
-            keys.push(layout::idempotency_key(&job.owner, key));
+            self.expire_key(job, layout::idempotency_key(&job.owner, key)).await?;
         }
         for part in keys.chunks(AT_A_TIME) {
             try_join_all(part.iter().map(|key| self.expire(job, key.clone()))).await?;
@@ -32,12 +32,24 @@ impl DynamoStore {
         self.write_by(|| format!("job {}", job.id), update.send()).await.map(drop)
     }
 
-    /// Sets the expiry of one item of a terminal job, if it is there.
+    /// Sets the expiry of the job's idempotency key, unless another job has it by now.
+    async fn expire_key(&self, job: &Job, key: Item) -> Result<(), StoreError> {
+        let update = self
+            .update(key)
+            .update_expression("SET ttl_at = :ttl")
+            .condition_expression("job = :id")
+            .expression_attribute_values(":id", AttributeValue::S(job.id.to_string()))
+            .expression_attribute_values(":ttl", layout::seconds(job.expires_at()));
+        self.write_by(|| format!("job {}", job.id), update.send()).await.map(drop)
+    }
+
+    /// Sets the expiry of one item of a terminal job, if it is there. A newer version's keeps its own.
     pub(crate) async fn expire(&self, job: &Job, key: Item) -> Result<(), StoreError> {
         let update = self
             .update(key)
             .update_expression("SET ttl_at = :ttl, st = :st")
-            .condition_expression("attribute_exists(pk)")
+            .condition_expression("attribute_exists(pk) AND (attribute_not_exists(sv) OR sv = :sv)")
+            .expression_attribute_values(":sv", layout::number(layout::SCHEMA))
             .expression_attribute_values(":ttl", layout::seconds(job.expires_at()))
             .expression_attribute_values(":st", AttributeValue::S(job.status.as_str().into()));
         self.write_by(|| format!("job {}", job.id), update.send()).await.map(drop)
@@ -62,7 +74,11 @@ impl DynamoStore {
         }
         self.delete(id, layout::head_key(id)).await?;
         let chunks = self.keys(id, id.to_string(), layout::CHUNK_PREFIX).await?;
-        self.delete_all(id, &chunks).await
+        self.delete_all(id, &chunks).await?;
+        // Once more: what a late report kept in the meantime. One that keeps some from now on finds neither
+        // chunk nor head, and deletes them itself.
+        let errors = self.keys(id, layout::errors_pk(id), "").await?;
+        self.delete_all(id, &errors).await
     }
 
     async fn delete_all(&self, id: JobId, keys: &[Item]) -> Result<(), StoreError> {

@@ -132,7 +132,7 @@ async fn nothing_is_left_of_reports_of_a_job_that_does_not_exist() {
 }
 
 #[tokio::test]
-async fn a_key_that_was_claimed_for_a_job_that_never_came_expires_and_is_resumed() {
+async fn a_key_that_was_claimed_for_a_job_that_never_came_expires_and_is_taken_over() {
     let table = Table::open().await;
     let new = || NewJob::new(FileInfo::new("leads.csv", 1, "text/csv").expect("a file")).with_key("k");
     let first = table.jobs().create(new()).await.expect("created").id;
@@ -140,7 +140,13 @@ async fn a_key_that_was_claimed_for_a_job_that_never_came_expires_and_is_resumed
     let delete = table.client.delete_item().table_name(&table.name);
     delete.set_key(Some(layout::head_key(first))).send().await.expect("deleted");
     table.all_expire().await;
-    assert_eq!(table.jobs().create(new()).await.expect("resumed").id, first);
+    let second = table.jobs().create(new()).await.expect("taken over").id;
+    assert_ne!(second, first);
+    assert_eq!(table.jobs().create(new()).await.expect("found").id, second);
+    // What bars the first one expires, too, and is shown to nobody.
+    table.all_expire().await;
+    let gone = table.store.read(first, status_core::Consistency::Strong).await.expect("an answer");
+    assert_eq!(gone, None);
 }
 
 #[tokio::test]
@@ -157,15 +163,13 @@ async fn of_two_creations_with_one_key_the_slower_one_learns_of_the_other() {
     table.store.create(&slow).await.expect("created");
     let delete = table.client.delete_item().table_name(&table.name);
     delete.set_key(Some(layout::head_key(slow.id))).send().await.expect("deleted");
-    let status_core::Created::Existing(created) = table.store.create(&fast).await.expect("created") else {
-        panic!("the key belongs to the other id");
-    };
-    assert_eq!((created.id, created.title.as_str()), (slow.id, "fast.csv"));
+    assert_eq!(table.store.create(&fast).await.expect("created"), status_core::Created::New);
     // Now the slow one goes on.
     let status_core::Created::Existing(there) = table.store.create(&slow).await.expect("answered") else {
         panic!("both were told that they created the job");
     };
-    assert_eq!(there.title, "fast.csv");
+    assert_eq!((there.id, there.title.as_str()), (fast.id, "fast.csv"));
+    assert_eq!(table.store.create(&fast).await.expect("repeated"), status_core::Created::New);
 }
 
 #[tokio::test]
@@ -193,7 +197,8 @@ async fn a_job_of_a_newer_layout_hides_no_other() {
     table.tracker.report(ids[0], vec![with_an_error(0)]).await.expect("reported");
     table.set(layout::chunk_key(ids[0], 0), "c", number(7)).await;
     let listed = table.jobs().list(None, &PageRequest::first(10)).await.expect("listed");
-    assert_eq!((listed.rows.len(), listed.damaged.len()), (1, 2));
+    assert_eq!((listed.rows.len(), listed.damaged.len()), (2, 1));
+    assert_eq!(listed.rows.iter().filter(|job| job.damaged).count(), 1, "it is listed, with what is left");
 }
 
 #[tokio::test]
@@ -268,4 +273,19 @@ async fn a_chunk_stays_within_one_write_unit() {
     }
     let size = layout::size_of(&table.item(layout::chunk_key(id, 0)).await);
     assert!((700..=1_024).contains(&size), "{size} bytes");
+}
+
+#[tokio::test]
+async fn a_chunk_of_failures_says_what_each_batch_failed_with() {
+    let table = Table::open().await;
+    let mut policy = Policy::default();
+    policy.tolerance = Tolerance::Percent(100);
+    let id = table.job(policy, 257).await;
+    for part in (0..255).collect::<Vec<_>>().chunks(32) {
+        let failed =
+            |index: &u64| BatchReport::failed(batch(*index), 10, "llm-refused", "The model refused.");
+        table.tracker.report(id, part.iter().map(failed).collect()).await.expect("reported");
+    }
+    let size = layout::size_of(&table.item(layout::chunk_key(id, 0)).await);
+    assert!((3 * 1_024..=4 * 1_024).contains(&size), "{size} bytes");
 }

@@ -25,8 +25,7 @@ pub struct Config {
     /// Where batches wait: `memory` (this process works on them), or `sqs:URL`: this process only serves, the Lambdas work.
     #[arg(long, env = "STATUS_QUEUE", default_value = "memory")]
     pub queue: QueueKind,
-    /// Keeps everything in this folder, on an embedded engine that speaks the DynamoDB API; after a crash, a restart finishes
-    /// what was unfinished.
+    /// Keeps everything in this folder, for one process at a time; after a crash, a restart finishes what was unfinished.
     #[arg(long, env = "STATUS_DATA", conflicts_with_all = ["store", "table", "uploads", "queue"])]
     pub data: Option<PathBuf>,
     /// What turns rows into leads; if not given, DeepSeek where there is a `DEEPSEEK_API_KEY`, else the rules.
@@ -57,7 +56,8 @@ pub struct Config {
 pub enum StoreKind {
     /// In this process; gone when it ends.
     Memory,
-    /// In DynamoDB, found by the AWS SDK's own means (`AWS_ENDPOINT_URL`, `AWS_REGION`, credentials).
+    /// In DynamoDB, found by the AWS SDK's own means (`AWS_ENDPOINT_URL`, `AWS_REGION`, credentials). Needs a program
+    /// that was built with `--features aws`.
     Dynamodb,
 }
 

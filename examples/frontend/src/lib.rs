@@ -1,13 +1,18 @@
 //! The CRM import as a running program: the page, the interface, and, in memory, the pipeline: the very code of the two
 //! Lambdas.
 
+#[cfg(feature = "aws")]
+mod aws;
+#[cfg(not(feature = "aws"))]
+#[path = "no_aws.rs"]
+mod aws;
 mod backend;
 mod config;
+mod data;
 mod leads_page;
 mod owner;
 mod page;
 mod pipeline;
-mod storage;
 mod uploads;
 
 use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -25,7 +30,6 @@ use backend::Backend;
 pub use config::{Config, QueueKind, StoreKind, UploadsKind};
 use owner::Visitor;
 use pipeline::{Delayed, Pipeline};
-use storage::S3Uploads;
 use uploads::{Local, Uploads};
 
 /// How long what is under way may take to end when the server is asked to.
@@ -73,6 +77,27 @@ pub enum StartError {
         /// What the system or the engine says.
         source: std::io::Error,
     },
+    /// Another process has the folder.
+    #[error("another process keeps its data in {folder}; end it, or choose another folder")]
+    DataInUse {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The folder was written by release 0.1.
+    #[error(
+        "{folder} holds tables of release 0.1, which this one cannot read; choose another folder, or go on with \
+         that release (nothing was changed)"
+    )]
+    OldData {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// AWS was asked for.
+    #[error(
+        "this program was built without AWS; with it: \
+         cargo run --release -p frontend --features aws -- --store dynamodb --table NAME …"
+    )]
+    WithoutAws,
     /// What was asked for does not go together.
     #[error("{0}")]
     Combination(&'static str),
@@ -116,9 +141,9 @@ impl Frontend {
                 (local.uploads.clone(), uploads::router(local))
             }
             (UploadsKind::S3(bucket), QueueKind::Sqs(_)) if config.store == StoreKind::Dynamodb => {
-                let bucket = S3Uploads::open(bucket).await;
-                connect = bucket.origin().await.map_err(StartError::Bucket)?;
-                (Arc::new(bucket), Router::new())
+                let (uploads, origin) = aws::uploads(bucket).await?;
+                connect = origin;
+                (uploads, Router::new())
             }
             _ => return Err(StartError::Combination(TOGETHER)),
         };
@@ -182,8 +207,7 @@ fn work_here(
     let normaliser: Arc<dyn Normaliser> = Arc::new(Delayed::new(normaliser, config.batch_delay));
     let caller = Caller::new(tracker.clone(), normaliser, leads, MAX_RECEIVES);
     let (queue, deliveries) = pipeline::queue();
-    let batch_size = usize::try_from(config.batch_size).unwrap_or(10);
-    let splitter = Splitter::new(tracker.clone(), queue, batch_size);
+    let splitter = Splitter::new(tracker.clone(), queue, config.batch_size);
     for _ in 0..config.workers {
         tasks.spawn(pipeline::work(caller.clone(), deliveries.clone(), shutdown.clone()));
     }

@@ -1,6 +1,7 @@
 //! Uploads to the process itself: the bytes go to a temporary file, named by the job and by nothing a user typed.
 
 use std::{
+    fs::File,
     path::{Path as FsPath, PathBuf},
     sync::Arc,
 };
@@ -25,20 +26,28 @@ use crate::{owner::Visitor, pipeline::Pipeline};
 pub(crate) struct Uploads {
     folder: PathBuf,
     max_bytes: u64,
-    /// Removes the folder when the process ends, if it is a temporary one.
-    _temporary: Option<tempfile::TempDir>,
+    _kept: Kept,
+}
+
+/// What goes when the process ends.
+#[derive(Debug)]
+enum Kept {
+    /// The folder.
+    Temporary { _folder: tempfile::TempDir },
+    /// That no other process gets the folder.
+    Locked { _lock: File },
 }
 
 impl Uploads {
     pub(crate) fn in_temporary_folder(max_bytes: u64) -> std::io::Result<Self> {
         let temporary = tempfile::Builder::new().prefix("leads-").tempdir()?;
-        Ok(Self { folder: temporary.path().to_owned(), max_bytes, _temporary: Some(temporary) })
+        let folder = temporary.path().to_owned();
+        Ok(Self { folder, max_bytes, _kept: Kept::Temporary { _folder: temporary } })
     }
 
-    /// Files in a folder that outlives the process.
-    pub(crate) fn in_folder(folder: &FsPath, max_bytes: u64) -> std::io::Result<Self> {
-        std::fs::create_dir_all(folder)?;
-        Ok(Self { folder: folder.to_owned(), max_bytes, _temporary: None })
+    /// Files in a folder that outlives the process, and is its alone as long as `lock` is held.
+    pub(crate) fn in_folder(folder: &FsPath, max_bytes: u64, lock: File) -> Self {
+        Self { folder: folder.to_owned(), max_bytes, _kept: Kept::Locked { _lock: lock } }
     }
 
     pub(crate) fn path(&self, job: JobId) -> PathBuf {

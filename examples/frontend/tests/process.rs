@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -87,8 +88,27 @@ fn number(text: &str, within: &str, name: &str) -> u64 {
     text.chars().take_while(char::is_ascii_digit).collect::<String>().parse().expect("a number")
 }
 
+/// How often the program is killed, and in the middle of how many batches; 10 and 2,000 if not set.
+const KILLS: &str = "FRONTEND_KILLS";
+const BATCHES: &str = "FRONTEND_BATCHES";
+
+fn set(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |number| number.parse().expect("a number"))
+}
+
+/// SQLite's own check finds nothing in any of the folder's files.
+fn check(folder: &Path) {
+    for file in ["status.db", "leads.db"] {
+        let connection = rusqlite::Connection::open(folder.join(file)).expect("it opens");
+        let found: String =
+            connection.pragma_query_value(None, "integrity_check", |row| row.get(0)).expect("checked");
+        assert_eq!(found, "ok", "{file}");
+    }
+}
+
 #[test]
 fn killed_ten_times_a_job_in_a_folder_is_finished_and_each_batch_counted_once() {
+    let (kills, batches) = (set(KILLS, 10), set(BATCHES, 2_000));
     let folder = tempfile::tempdir().expect("a folder");
     let flags = ["--data", folder.path().to_str().expect("UTF-8"), "--batch-delay", "2ms", "--workers", "8"];
     let mut running = Running::start(&flags);
@@ -96,7 +116,7 @@ fn killed_ten_times_a_job_in_a_folder_is_finished_and_each_batch_counted_once() 
     let created = answer(&mut running.request("POST /jobs", body));
     let (job, cookie) = (header(&created, "location:"), header(&created, "set-cookie:"));
     let with_cookie = |head: &str| head.to_owned() + " HTTP/1.1\r\nCookie: " + &cookie + "\r\nX-Rest:";
-    let csv: String = (0..20_000).map(|n| format!("Ann,Bee {n},ann{n}@example.com\n")).collect();
+    let csv: String = (0..10 * batches).map(|n| format!("Ann,Bee {n},ann{n}@example.com\n")).collect();
     let csv = format!("First Name,Last Name,Email\n{csv}");
     let upload = with_cookie(&format!("PUT {}", job.replace("/jobs/", "/uploads/")));
     assert!(answer(&mut running.request(&upload, &csv)).starts_with("HTTP/1.1 200"));
@@ -104,16 +124,17 @@ fn killed_ten_times_a_job_in_a_folder_is_finished_and_each_batch_counted_once() 
         answer(&mut running.request(&with_cookie(&format!("GET {path}")), ""))
     };
     let mut completed = 0;
-    for round in 0..10_u64 {
+    for round in 0..kills {
         std::thread::sleep(Duration::from_millis(250 + round * 37 % 150));
         running.signal("-KILL");
         let _ = running.child.wait();
+        check(folder.path());
         running = Running::start(&flags);
         let now = number(&look(&running, &job), "batches", "completed");
         assert!(now >= completed, "what was counted stays counted");
         completed = now;
     }
-    assert!((1..2_000).contains(&completed), "it was killed in the middle: {completed}");
+    assert!((1..batches).contains(&completed), "it was killed in the middle: {completed}");
     let begun = Instant::now();
     let last = loop {
         let snapshot = look(&running, &job);
@@ -124,21 +145,85 @@ fn killed_ten_times_a_job_in_a_folder_is_finished_and_each_batch_counted_once() 
         std::thread::sleep(Duration::from_millis(100));
     };
     assert!(last.contains("\"status\":\"completed\""), "{last}");
-    assert_eq!((number(&last, "batches", "completed"), number(&last, "items", "processed")), (2_000, 20_000));
+    assert_eq!(
+        (number(&last, "batches", "completed"), number(&last, "items", "processed")),
+        (batches, 10 * batches)
+    );
     let leads = look(&running, "/leads?per_page=1");
-    assert!(leads.contains("\"total\":20000,"), "every lead is there once: {leads}");
+    assert!(leads.contains(&format!("\"total\":{},", 10 * batches)), "every lead is there once: {leads}");
+    drop(running);
+    check(folder.path());
+}
+
+#[test]
+fn a_folder_is_its_owners_alone_and_one_process_has_it() {
+    let parent = tempfile::tempdir().expect("a folder");
+    let folder = parent.path().join("data");
+    let flags = ["--data", folder.to_str().expect("UTF-8")];
+    let running = Running::start(&flags);
+    let mode = |path: &Path| {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777
+    };
+    assert_eq!(mode(&folder), 0o700);
+    for entry in std::fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("an entry")) {
+        let expected = if entry.path().is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(mode(&entry.path()), expected, "{}", entry.path().display());
+    }
+    let (ok, said) = ends(&[&flags[..], &["--listen", "127.0.0.1:0"]].concat());
+    assert!(!ok && said.contains("another process keeps its data in"), "{said}");
+    drop(running);
+    drop(Running::start(&flags));
+}
+
+/// Only the page's port is open: what is kept is in files of this process.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_folder_opens_no_port_but_the_pages() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let running = Running::start(&["--data", folder.path().to_str().expect("UTF-8")]);
+    let sockets = std::fs::read_dir(format!("/proc/{}/fd", running.child.id())).expect("its files");
+    let sockets: Vec<_> = sockets
+        .filter_map(|file| std::fs::read_link(file.expect("a file").path()).ok())
+        .filter_map(|file| file.to_str()?.strip_prefix("socket:[")?.strip_suffix(']').map(str::to_owned))
+        .collect();
+    let listening: Vec<String> = ["tcp", "tcp6"]
+        .into_iter()
+        .flat_map(|family| {
+            let table = std::fs::read_to_string(format!("/proc/{}/net/{family}", running.child.id()));
+            let rows: Vec<_> = table.unwrap_or_default().lines().map(str::to_owned).collect();
+            rows
+        })
+        .filter(|row| {
+            let row: Vec<_> = row.split_whitespace().collect();
+            row.get(3) == Some(&"0A") && row.get(9).is_some_and(|inode| sockets.iter().any(|s| s == inode))
+        })
+        .collect();
+    assert_eq!(listening.len(), 1, "{listening:?}");
+}
+
+#[test]
+fn a_folder_of_an_earlier_release_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("tables.db"), "old").expect("written");
+    let (ok, said) = ends(&["--data", folder.path().to_str().expect("UTF-8")]);
+    assert!(!ok && said.contains("holds tables of release 0.1"), "{said}");
+    let left = std::fs::read_dir(folder.path()).expect("a folder").count();
+    assert_eq!(left, 1, "nothing was made in it");
+}
+
+/// Runs the program, which has to end by itself: whether well, and what it said.
+fn ends(flags: &[&str]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_frontend")).args(flags).output().expect("it runs");
+    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 #[test]
 fn what_cannot_be_used_is_said_and_exits_with_failure() {
-    let run = |flags: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_frontend")).args(flags).output().expect("it runs");
-        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
-    };
-    let (ok, said) = run(&["--batch-size", "0"]);
+    let (ok, said) = ends(&["--batch-size", "0"]);
     assert!(!ok && said.contains("--batch-size"), "{said}");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("its address").to_string();
-    let (ok, said) = run(&["--listen", &address]);
+    let (ok, said) = ends(&["--listen", &address]);
     assert!(!ok && said.contains("cannot listen on") && said.contains(&address), "{said}");
 }

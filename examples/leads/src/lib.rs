@@ -10,4 +10,8 @@ mod table;
 pub use lead::{Field, Lead};
 pub use message::{BatchMessage, Columns, RawLead};
 pub use normalise::{DeepSeek, DeepSeekError, NormaliseError, Normalised, Normaliser, NormaliserKind, Rules};
-pub use table::{DynamoLeads, LeadPage, LeadQuery, LeadTable, MemoryLeads, Sort, StoredLead, TableError};
+#[cfg(feature = "aws")]
+pub use table::DynamoLeads;
+#[cfg(feature = "sqlite")]
+pub use table::SqliteLeads;
+pub use table::{LeadPage, LeadQuery, LeadTable, MemoryLeads, Scope, Sort, StoredLead, TableError, Total};

@@ -20,9 +20,14 @@ pub struct Batcher {
 
 impl Batcher {
     /// Batches of `batch_size` rows for `job`.
-    pub fn new(job: JobId, file_name: &str, batch_size: usize) -> Self {
+    pub fn new(job: JobId, file_name: &str, batch_size: u32) -> Self {
         let (rows, file_name) = (Vec::new(), file_name.to_owned());
-        Self { job, file_name, batch_size: batch_size.max(1), rows, bytes: 0, batches: 0, items: 0 }
+        let batch_size = usize::try_from(batch_size.max(1)).unwrap_or(usize::MAX);
+        Self { job, file_name, batch_size, rows, bytes: 0, batches: 0, items: 0 }
+    }
+
+    pub(crate) fn job(&self) -> JobId {
+        self.job
     }
 
     /// Takes a row; gives the batch that is full, if one is.

@@ -1,7 +1,8 @@
 //! Cuts a lead file into batches and sends them to the queue. Delivered twice, or killed half-way and delivered again, it
-//! changes nothing but what was missing: a file is always cut the same way, and a batch counts once.
+//! changes nothing but what was missing: a job remembers how its file was cut, and a batch counts once.
 
 mod batcher;
+#[cfg(feature = "aws")]
 mod sqs;
 
 use std::{
@@ -19,6 +20,7 @@ use status_core::{Actor, Error, Failure, Job, JobId, Rejection, Stage, Timestamp
 use tokio::sync::mpsc;
 
 pub use batcher::{Batcher, MAX_MESSAGE_BYTES};
+#[cfg(feature = "aws")]
 pub use sqs::SqsQueue;
 
 /// So many batches are sent together: SQS takes ten messages a request.
@@ -46,7 +48,7 @@ pub struct QueueError(#[source] pub status_core::BoxError);
 pub struct Splitter {
     tracker: Tracker,
     queue: Arc<dyn BatchQueue>,
-    batch_size: usize,
+    batch_size: u32,
     actor: Actor,
 }
 
@@ -84,8 +86,10 @@ pub enum SplitError {
 
 impl Splitter {
     /// A splitter that puts `batch_size` rows into a batch, fewer where a message would grow too large.
-    pub fn new(tracker: Tracker, queue: Arc<dyn BatchQueue>, batch_size: usize) -> Self {
-        Self { tracker, queue, batch_size: batch_size.max(1), actor: Actor::named("splitter") }
+    ///
+    /// A job that was cut before is cut as it was then.
+    pub fn new(tracker: Tracker, queue: Arc<dyn BatchQueue>, batch_size: u32) -> Self {
+        Self { tracker, queue, batch_size, actor: Actor::named("splitter") }
     }
 
     /// The tracker it tells how far it is.
@@ -114,14 +118,9 @@ impl Splitter {
             }
             Some(_) => {}
         }
-        if stopped(self.tracker.start(job, None, &self.actor).await)?.is_none() {
-            return Ok(Split::Stopped);
-        }
-        match self.send(job, file_name, file).await? {
-            Some(Ok(totals)) => {
-                let sealed = stopped(self.tracker.seal(job, totals, &self.actor).await)?;
-                Ok(if sealed.is_some() { Split::Sealed(totals) } else { Split::Stopped })
-            }
+        let Some(size) = self.start(job).await? else { return Ok(Split::Stopped) };
+        match self.send(Batcher::new(job, file_name, size), file).await? {
+            Some(Ok(totals)) => self.seal(job, totals).await,
             Some(Err(error)) => self.unreadable(job, error).await,
             None => Ok(Split::Stopped),
         }
@@ -141,11 +140,8 @@ impl Splitter {
         if self.open_job(job).await?.is_none() {
             return Ok(Split::NothingToDo);
         }
-        if stopped(self.tracker.start(job, None, &self.actor).await)?.is_none() {
-            return Ok(Split::Stopped);
-        }
-        let (file, mut batcher) =
-            (open().map_err(ReadError::from)?, Batcher::new(job, file_name, self.batch_size));
+        let Some(size) = self.start(job).await? else { return Ok(Split::Stopped) };
+        let (file, mut batcher) = (open().map_err(ReadError::from)?, Batcher::new(job, file_name, size));
         let counting = tokio::task::spawn_blocking(move || {
             read::read(file, &mut |found| {
                 if let Found::Row(row) = found {
@@ -159,10 +155,11 @@ impl Splitter {
             Ok(totals) => totals,
             Err(error) => return self.unreadable(job, error).await,
         };
-        if stopped(self.tracker.seal(job, totals, &self.actor).await)?.is_none() {
-            return Ok(Split::Stopped);
+        match self.seal(job, totals).await? {
+            Split::Sealed(_) => {}
+            otherwise => return Ok(otherwise),
         }
-        match self.send(job, file_name, open().map_err(ReadError::from)?).await? {
+        match self.send(Batcher::new(job, file_name, size), open().map_err(ReadError::from)?).await? {
             Some(Ok(_)) => Ok(Split::Sealed(totals)),
             Some(Err(error)) => self.unreadable(job, error).await,
             None => Ok(Split::Stopped),
@@ -179,21 +176,43 @@ impl Splitter {
         }
     }
 
+    /// Starts the job; by how many rows it is cut, however this splitter is set up, or `None` if it is over.
+    async fn start(&self, job: JobId) -> Result<Option<u32>, SplitError> {
+        if stopped(self.tracker.start(job, None, &self.actor).await)?.is_none() {
+            return Ok(None);
+        }
+        Ok(stopped(self.tracker.batch_size(job, self.batch_size, &self.actor).await)?)
+    }
+
     /// Sends every batch of the file; `None` if the job ended before.
     async fn send(
         &self,
-        job: JobId,
-        file_name: &str,
+        batcher: Batcher,
         file: impl Read + Send + 'static,
     ) -> Result<Option<Result<Totals, ReadError>>, SplitError> {
         let (events, received) = mpsc::channel(4);
-        let batcher = Batcher::new(job, file_name, self.batch_size);
+        let job = batcher.job();
         let reader = tokio::task::spawn_blocking(move || read_into(file, batcher, &events));
         let sent = self.send_all(job, received).await;
         // The reader ends by itself when nobody receives any more.
         match (reader.await?, sent?) {
             (_, Sent::Stopped) => Ok(None),
             (read, Sent::All) => Ok(Some(read)),
+        }
+    }
+
+    /// Tells the job its totals. Where it cannot have these, it never will: it fails, and says why.
+    async fn seal(&self, job: JobId, totals: Totals) -> Result<Split, SplitError> {
+        match stopped(self.tracker.seal(job, totals, &self.actor).await) {
+            Ok(Some(_)) => Ok(Split::Sealed(totals)),
+            Ok(None) => Ok(Split::Stopped),
+            Err(Error::Rejected { rejection, .. }) => {
+                tracing::error!(%job, %rejection, "a file that the job cannot have");
+                let failure = Failure::new(Stage::Split, "wrong-total", &sentence(&rejection), false);
+                stopped(self.tracker.fail(job, failure, &self.actor).await)?;
+                Ok(Split::Unreadable)
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -236,7 +255,7 @@ impl Splitter {
 pub fn preview(
     file: impl Read,
     file_name: &str,
-    batch_size: usize,
+    batch_size: u32,
     mut out: impl Write,
 ) -> Result<(), ReadError> {
     let no_job = JobId::from_parts(Timestamp::UNIX_EPOCH, 0);
@@ -295,6 +314,12 @@ fn read_into(
         send(Event::Batches(full)).map_err(|Stop| ReadError::Stopped)?;
     }
     Ok(totals)
+}
+
+fn sentence(rejection: &Rejection) -> String {
+    let text = rejection.to_string();
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
 }
 
 /// A job that ended in the meantime is not an error: there is nothing left to do for it.

@@ -49,7 +49,7 @@ struct Environment {
 
 fn main() -> ExitCode {
     if let Some(Command::Preview { file, batch_size }) = Arguments::parse().command {
-        return preview(&file, size(batch_size));
+        return preview(&file, batch_size);
     }
     let environment = Environment::parse_from(["splitter"]);
     lambda_runtime::tracing::init_default_subscriber();
@@ -63,11 +63,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn size(batch_size: u32) -> usize {
-    usize::try_from(batch_size).unwrap_or(10)
-}
-
-fn preview(path: &PathBuf, batch_size: usize) -> ExitCode {
+fn preview(path: &PathBuf, batch_size: u32) -> ExitCode {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let out = io::BufWriter::new(io::stdout().lock());
     let printed = File::open(path)
@@ -86,8 +82,7 @@ async fn serve(environment: Environment) -> Result<(), BoxError> {
     let config = aws_config::load_defaults(BehaviorVersion::latest()).await;
     let store = DynamoStore::new(aws_sdk_dynamodb::Client::new(&config), environment.status_table);
     let queue = SqsQueue::new(aws_sdk_sqs::Client::new(&config), environment.leads_queue_url);
-    let splitter =
-        Splitter::new(Tracker::new(Arc::new(store)), Arc::new(queue), size(environment.batch_size));
+    let splitter = Splitter::new(Tracker::new(Arc::new(store)), Arc::new(queue), environment.batch_size);
     // Emulators and buckets with dots in their names have no host names of their own.
     let s3 = aws_sdk_s3::config::Builder::from(&config).force_path_style(true).build();
     let files = aws_sdk_s3::Client::from_conf(s3);

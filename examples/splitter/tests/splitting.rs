@@ -160,3 +160,69 @@ async fn a_job_that_ends_or_is_erased_while_its_file_is_read_is_no_error() {
         assert_eq!(split_while(&erased, file, erase).await, Split::Stopped);
     }
 }
+
+/// Trying again would not help: somebody reported a batch that this file does not have.
+#[tokio::test]
+async fn a_file_that_does_not_fit_its_job_fails_it_in_words() {
+    for twice in [false, true] {
+        let Import { tracker, splitter, job, .. } = import().await;
+        tracker.start(job, None, &Actor::named("splitter")).await.expect("started");
+        let stray = BatchReport::completed(batch(50), 10, 0);
+        tracker.report(job, vec![stray]).await.expect("reported");
+        let split = if twice {
+            splitter.count_and_split(job, "leads.csv", || Ok(csv(25))).await
+        } else {
+            splitter.split(job, "leads.csv", csv(25)).await
+        };
+        assert_eq!(split.expect("decided"), Split::Unreadable);
+        let failure = tracker.job(job).await.expect("there").failure.expect("it failed");
+        assert_eq!((failure.code.as_str(), failure.stage), ("wrong-total", Stage::Split));
+        assert_eq!(failure.message, "Batch 50 is settled, so the total cannot be 3.");
+    }
+}
+
+/// Deployed anew between two deliveries of one event, with another size of batches.
+#[tokio::test]
+async fn a_splitter_that_comes_back_with_another_batch_size_loses_no_row() {
+    for twice in [false, true] {
+        let Import { tracker, queue, job, .. } = import().await;
+        tracker.start(job, None, &Actor::named("splitter")).await.expect("started");
+        let mut rows = std::collections::BTreeSet::new();
+        for (size, cut_off) in [(5, true), (10, false)] {
+            let to: Arc<dyn BatchQueue> = if cut_off { Arc::new(Once(queue.clone())) } else { queue.clone() };
+            let splitter = Splitter::new(tracker.clone(), to, size);
+            let split = if twice {
+                splitter.count_and_split(job, "leads.csv", || Ok(csv(100))).await
+            } else {
+                splitter.split(job, "leads.csv", csv(100)).await
+            };
+            assert_eq!(split.is_err(), cut_off, "{split:?}");
+            let sent = std::mem::take(&mut *queue.0.lock().expect("unpoisoned"));
+            for message in sent {
+                if tracker.begin(job, message.batch).await.expect("begun") == Begin::Work {
+                    let worked = message.leads.len() as u64;
+                    rows.extend(message.first_row..message.first_row + worked);
+                    let report = BatchReport::completed(message.batch, worked, 0);
+                    tracker.report(job, vec![report]).await.expect("reported");
+                }
+            }
+            assert_eq!(rows.len(), if cut_off { 50 } else { 100 }, "batches of {size}, read twice: {twice}");
+        }
+        let job = tracker.job(job).await.expect("there");
+        assert_eq!((job.status, job.batch_size), (Status::Completed, Some(5)), "read twice: {twice}");
+    }
+}
+
+/// A queue that takes what is sent first, and then nothing.
+#[derive(Debug)]
+struct Once(Arc<Sent>);
+
+#[async_trait]
+impl BatchQueue for Once {
+    async fn send(&self, batches: Vec<BatchMessage>) -> Result<(), QueueError> {
+        if !self.0.batches().is_empty() {
+            return Err(QueueError("it is gone".into()));
+        }
+        self.0.send(batches).await
+    }
+}

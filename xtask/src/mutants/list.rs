@@ -24,6 +24,9 @@ const TRACKER: Finder = kit("tracker", "");
 /// The HTTP interface over one memory, one of its processes lagging behind.
 const INTERFACE: Finder = kit("interface", "");
 const HTTP: Finder = Finder { target: Lib("status-http"), tests: "" };
+/// The command line, over the program itself.
+const CLI: Finder = kit("commands", "");
+const CLI_PARTS: Finder = Finder { target: Lib("jobstatus-cli"), tests: "" };
 const CORE: Finder = Finder { target: Lib("status-core"), tests: "" };
 
 macro_rules! mutants {
@@ -294,5 +297,53 @@ mutants! {
             "let processed = processed.min(Self::MAX_ITEMS);" => "", [CORE, ITEMS, MEMORY];
         "takes any number of errors":
             "errors.into_iter().take(ItemError::MAX_PER_BATCH).map(" => "errors.into_iter().map(", [CORE, MEMORY];
+    }
+    "crates/status-core/src/tracker/owned.rs" {
+        "forgets what a job's creator calls its items":
+            "job.noun = tracker.noun.as_deref().map(str::to_owned);" => "job.noun = None;", [MEMORY];
+    }
+    "crates/jobstatus-cli/src/aws.rs" {
+        "waits for a server for ever":
+            "if silent >= patience {" => "if silent >= patience && false {", [CLI];
+        "does not say that it tries again":
+            "self.told.fetch_max(attempt, Ordering::Relaxed) < attempt" => "self.told.fetch_max(attempt, Ordering::Relaxed) < attempt - 1", [CLI];
+    }
+    "crates/jobstatus-cli/src/store.rs" {
+        "makes a file by reading it":
+            "io::ErrorKind::NotFound && makes => {}" => "io::ErrorKind::NotFound => {}", [CLI];
+    }
+    "crates/jobstatus-cli/src/watch.rs" {
+        "gives up a lost connection at once":
+            "if !problem.is_passing() ||" => "if problem.is_passing() ||", [CLI];
+        "is silent about a lost connection":
+            "if !std::mem::replace(&mut self.is_lost, true) {" => "if std::mem::replace(&mut self.is_lost, true) {", [CLI];
+        "calls a failed job done":
+            "Status::Failed => Code::JobFailed," => "", [CLI];
+        "sees changes seconds late":
+            "READ_EVERY: Duration = Duration::from_millis(500)" => "READ_EVERY: Duration = Duration::from_millis(2_500)", [CLI];
+    }
+    "crates/jobstatus-cli/src/screen.rs" {
+        "does not notice another width":
+            "if size == self.size {" => "if size == size {", [CLI];
+        "leaves the terminal's other screen open":
+            "queue!(self.out, Show, LeaveAlternateScreen)" => "queue!(self.out, Show)", [CLI];
+    }
+    "crates/jobstatus-cli/src/text.rs" {
+        "lets control characters through":
+            "text.chars().map(|c| if steers(c) { ' ' } else { c }).collect()" => "text.to_owned()", [CLI];
+        "lets control characters through in JSON":
+            "&& steers(c) {" => "&& c == '\u{0}' {", [CLI];
+    }
+    "crates/jobstatus-cli/src/table.rs" {
+        "breaks ids":
+            "if names + unbroken > width {" => "if false {", [CLI];
+        "leaves titles no room":
+            "(left >= self.width_of(*last).min(LAST)).then_some(left)" => "Some(left)", [CLI_PARTS];
+    }
+    "crates/jobstatus-cli/src/list.rs" {
+        "skips jobs between two pages":
+            "let rows = (limit - listed.rows.len()).min(PAGE);" => "let rows = PAGE;", [CLI];
+        "lists jobs that are not stalled as stalled":
+            "(!self.stalled || job.health == Health::Stalled)" => "(!self.stalled || job.health == job.health)", [CLI];
     }
 }

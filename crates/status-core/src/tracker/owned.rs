@@ -27,7 +27,8 @@ impl OwnedJobs {
     pub async fn create(&self, new: NewJob) -> Result<Snapshot, Error> {
         let tracker = &self.tracker;
         let id = (tracker.ids.0)(tracker.clock.now());
-        let job = new.into_job(id, self.owner.clone(), &tracker.policy, Actor::OWNER)?;
+        let mut job = new.into_job(id, self.owner.clone(), &tracker.policy, Actor::OWNER)?;
+        job.noun = tracker.noun.as_deref().map(str::to_owned);
         match tracker.store.create(&job).await? {
             Created::New => Ok(tracker.show(&JobState::new(job, Facts::default()))),
             Created::Existing(existing) if !existing.is_same_request(&job) => Err(Error::KeyReused),

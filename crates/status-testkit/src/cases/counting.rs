@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use status_core::{
-    BatchReport, Begin, Clock, Decision, Effect, ItemError, Outcome, PageRequest, Rejection, Status, Sum,
-    Totals, clock,
+    BatchIndex, BatchReport, Begin, Clock, Decision, Effect, ItemError, Outcome, PageRequest, Rejection,
+    Status, Sum, Totals, clock,
 };
 
 use crate::kit::{Kit, batch, done, effects, failed, rejection, splitter, tolerant, totals};
@@ -41,6 +41,12 @@ pub(super) async fn a_late_batch_counts_and_moves_nothing(kit: Kit) {
     let snapshot = kit.snapshot(id).await;
     assert_eq!(snapshot.status, Status::Cancelled);
     assert_eq!((snapshot.progress.batches.completed, snapshot.progress.items.processed), (2, 20));
+    // Nothing had been reported of these before the end.
+    let id = kit.processing(600).await;
+    kit.jobs.cancel(id, None).await.expect("requested");
+    assert_eq!(kit.tracker.begin(id, batch(0)).await.expect("confirmed"), over);
+    let late = kit.tracker.report(id, vec![done(300)]).await.expect("late is no error");
+    assert_eq!((effects(&late), late.late), (vec![Effect::Counted], Some(Status::Cancelled)));
 }
 
 pub(super) async fn a_failed_batch_that_succeeds_moves_to_completed(kit: Kit) {
@@ -67,6 +73,13 @@ pub(super) async fn batches_add_up_to_the_total(kit: Kit) {
         kit.tracker.report(id, vec![report]).await.expect("recorded");
         let batches = kit.snapshot(id).await.progress.batches;
         assert_eq!(batches.completed + batches.failed + batches.pending.expect("sealed"), 4);
+    }
+    // Of jobs as long as jobs get, too.
+    for last in [BatchIndex::MAX - 256, BatchIndex::MAX - 1, BatchIndex::MAX] {
+        let id = kit.processing(last + 1).await;
+        kit.complete(id, [last]).await;
+        let batches = kit.snapshot(id).await.progress.batches;
+        assert_eq!((batches.completed, batches.pending), (1, Some(last)));
     }
 }
 

@@ -23,8 +23,9 @@ pub(super) async fn a_job_without_a_file_is_waiting(kit: Kit) {
     assert_eq!((job.status, job.label.as_str(), job.file.as_ref()), (Status::Uploaded, "Waiting", None));
     assert_eq!((job.title.as_str(), job.kind.as_deref()), ("Nightly export", Some("export")));
     assert_eq!(kit.jobs.snapshot(job.id).await.expect("found"), job, "read back as it was answered");
-    let hooks: Vec<_> = kit.state(job.id).await.job.hooks.into_iter().map(|hook| hook.name).collect();
-    assert_eq!(hooks, ["mail"]);
+    let kept = kit.state(job.id).await.job;
+    let hooks: Vec<_> = kept.hooks.into_iter().map(|hook| hook.name).collect();
+    assert_eq!((hooks, kept.noun.as_deref()), (vec!["mail".to_owned()], Some("Leads")));
     let started = kit.tracker.start(job.id, Some(totals(1)), &splitter()).await.expect("started");
     assert_eq!((started.status, started.label.as_str()), (Status::Processing, "Leads Processing"));
     kit.complete(job.id, [0]).await;

@@ -17,6 +17,10 @@ pub(super) async fn commands_say_at_least_this_far(kit: Kit) {
     let late = kit.jobs.finish_upload(id).await.expect("already applied");
     assert_eq!((late.status, late.version), (Status::Processing, started.version));
     kit.jobs.upload_progress(id, 5).await.expect("already applied");
+    for size in [20, 50] {
+        let stands = kit.tracker.batch_size(id, size, &splitter()).await.expect("kept");
+        assert_eq!(stands, 20, "it was cut before");
+    }
     kit.tracker.seal(id, totals(0), &splitter()).await.expect("sealed");
     kit.jobs.finish_upload(id).await.expect("already applied on a completed job");
     kit.tracker.start(id, None, &splitter()).await.expect("already applied on a completed job");

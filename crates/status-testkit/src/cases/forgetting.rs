@@ -60,6 +60,8 @@ async fn nothing_is_left_of(kit: &Kit, id: JobId) {
         let reported = kit.tracker.report(id, vec![report]).await;
         assert!(matches!(reported, Err(Error::NotFound(_))), "{reported:?}");
     }
+    let reported = kit.store.report(id, &[done(1)], kit.clock.now()).await;
+    assert!(matches!(reported, Err(StoreError::NotFound(_))), "{reported:?}");
     assert_eq!(kit.errors(id).await, [], "no errors");
     for which in [BatchState::Completed, BatchState::Failed, BatchState::Unsettled] {
         let batches = kit.store.batches(id, which, 0, 9).await;

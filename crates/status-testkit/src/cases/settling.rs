@@ -1,8 +1,10 @@
 //! The end by facts: the last batch, too many failures, the seal, and whoever finds that nobody decided.
 
-use status_core::{BatchReport, Begin, Command, Outcome, Policy, Rejection, Stage, Status, Tolerance};
+use status_core::{
+    BatchReport, Begin, Command, Effect, Outcome, Policy, Rejection, Stage, Status, Tolerance,
+};
 
-use crate::kit::{Kit, batch, done, failed, rejection, splitter, tolerant, totals};
+use crate::kit::{Kit, batch, done, effects, failed, rejection, splitter, tolerant, totals};
 
 pub(super) async fn the_last_batch_decides(kit: Kit) {
     for total in [1, 2, 256, 257] {
@@ -164,6 +166,20 @@ pub(super) async fn a_batch_past_the_total_never_stands_for_one_of_the_jobs_own(
         assert_eq!(job.status, Status::Completed, "{strays:?} of {total}");
         assert_eq!(job.frozen.map(|f| (f.completed, f.failed)), Some((total, 0)));
     }
+    // They may fill a chunk whose other batches are the job's own.
+    let id = kit.streaming_with(tolerant()).await;
+    kit.complete(id, 0..200).await;
+    let sealed = kit.next(id, &Command::Start(Some(totals(200)))).await;
+    kit.complete(id, 200..256).await;
+    kit.store.decide(&sealed).await.expect("swapped in");
+    kit.store.propagate(&sealed).await.expect("propagated");
+    kit.tracker.sweep().await.expect("swept");
+    kit.complete(id, [0]).await;
+    let before = kit.state(id).await;
+    assert_eq!((before.job.status, before.facts.counts.completed), (Status::Completed, 200));
+    let again = kit.tracker.report(id, vec![done(10)]).await.expect("recorded");
+    assert_eq!(effects(&again), [Effect::Duplicate]);
+    assert_eq!(kit.state(id).await.facts, before.facts, "counted once");
 }
 
 pub(super) async fn by_default_the_first_failed_batch_fails_the_job(kit: Kit) {

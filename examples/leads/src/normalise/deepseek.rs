@@ -87,6 +87,8 @@ impl DeepSeek {
         let key = HeaderValue::from_str(&format!("Bearer {}", api_key.trim()));
         let mut key = key.map_err(|_| DeepSeekError::Key)?;
         key.set_sensitive(true);
+        // Another one may have been chosen for this process: it does as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         // The key goes to the address that was set, and nowhere else.
         let client = Client::builder()
             .default_headers(HeaderMap::from_iter([(AUTHORIZATION, key)]))

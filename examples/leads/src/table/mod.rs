@@ -1,7 +1,10 @@
 //! Where leads end up: a table by owner, in which a second import of the same lead updates the first.
 
+#[cfg(feature = "aws")]
 mod dynamo;
 mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -9,8 +12,11 @@ use status_core::{JobId, OwnerId, Timestamp};
 
 use crate::{Field, Lead};
 
+#[cfg(feature = "aws")]
 pub use dynamo::DynamoLeads;
 pub use memory::MemoryLeads;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteLeads;
 
 /// The leads of all owners.
 #[async_trait]
@@ -86,6 +92,20 @@ pub struct LeadQuery {
 impl LeadQuery {
     /// The most leads on one page.
     pub const MAX_PER_PAGE: usize = 200;
+
+    /// What is searched for, in lower case. No lead has control characters.
+    fn needle(&self) -> String {
+        self.q.replace(char::is_control, " ").trim().to_lowercase()
+    }
+
+    fn per_page(&self) -> usize {
+        self.per_page.clamp(1, Self::MAX_PER_PAGE)
+    }
+
+    /// How many leads come before the page.
+    fn skipped(&self) -> usize {
+        (self.page.max(1) - 1).saturating_mul(self.per_page())
+    }
 }
 
 impl Default for LeadQuery {
@@ -120,15 +140,37 @@ pub struct LeadPage {
     /// The leads of this page.
     pub leads: Vec<StoredLead>,
     /// How many fit the query in all.
-    pub total: usize,
+    pub total: Total,
     /// Which page this is, from 1.
     pub page: usize,
+    /// What was looked at, if not all.
+    pub scope: Option<Scope>,
+}
+
+/// A number of leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Total {
+    /// So many.
+    Exactly(usize),
+    /// So many or more.
+    AtLeast {
+        /// So many.
+        at_least: usize,
+    },
+}
+
+/// Some of the owner's leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Scope {
+    /// So many of the newest.
+    pub newest: usize,
 }
 
 impl LeadPage {
     /// The page that `query` asks for, of all the owner's leads.
     pub fn of<'a>(leads: impl Iterator<Item = &'a StoredLead>, query: &LeadQuery) -> Self {
-        let needle = query.q.trim().to_lowercase();
+        let needle = query.needle();
         let fits = |lead: &StoredLead| {
             needle.is_empty()
                 || Field::ALL.into_iter().any(|field| lead.lead.get(field).to_lowercase().contains(&needle))
@@ -143,10 +185,7 @@ impl LeadPage {
                 }
             }
         }
-        let per_page = query.per_page.clamp(1, LeadQuery::MAX_PER_PAGE);
-        let page = query.page.max(1);
-        let leads =
-            found.iter().skip((page - 1).saturating_mul(per_page)).take(per_page).copied().cloned().collect();
-        Self { leads, total: found.len(), page }
+        let leads = found.iter().skip(query.skipped()).take(query.per_page()).copied().cloned().collect();
+        Self { leads, total: Total::Exactly(found.len()), page: query.page.max(1), scope: None }
     }
 }

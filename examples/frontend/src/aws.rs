@@ -1,25 +1,58 @@
-//! Uploads straight to S3, by presigned URLs: the bytes never pass through this process.
+//! On AWS: jobs and leads in DynamoDB, and uploads straight to S3 by presigned URLs, whose bytes never pass
+//! through this process.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig};
 use aws_sdk_s3::{Client, config::Builder, presigning::PresigningConfig};
-use status_core::{BoxError, FileInfo, JobId};
+use leads::{DynamoLeads, LeadTable};
+use status_core::{BoxError, FileInfo, JobId, StatusStore};
+use status_dynamo::DynamoStore;
 use status_http::UploadTicket;
+
+use crate::StartError;
+
+/// Throttled requests are repeated, with jitter, for some seconds.
+const ATTEMPTS: u32 = 6;
 
 /// How long an upload may take to begin.
 const EXPIRES: Duration = Duration::from_secs(3_600);
 
+/// The tables, made if they are not there.
+pub(crate) async fn tables(
+    table: Option<&str>,
+) -> Result<(Arc<dyn StatusStore>, Arc<dyn LeadTable>), StartError> {
+    let table = table.ok_or(StartError::Combination("--store dynamodb needs --table NAME"))?;
+    let open = async {
+        let retries = RetryConfig::standard().with_max_attempts(ATTEMPTS);
+        let config = aws_config::defaults(BehaviorVersion::latest()).retry_config(retries).load().await;
+        let client = aws_sdk_dynamodb::Client::new(&config);
+        let store = DynamoStore::new(client.clone(), table);
+        store.create_table().await?;
+        let leads = DynamoLeads::new(client, format!("{table}-leads"));
+        leads.create_table().await?;
+        Ok((Arc::new(store) as Arc<dyn StatusStore>, Arc::new(leads) as Arc<dyn LeadTable>))
+    };
+    open.await.map_err(StartError::Tables)
+}
+
+/// Where browsers send files, and the bucket's origin for the page's policy.
+pub(crate) async fn uploads(bucket: &str) -> Result<(Arc<dyn status_http::Uploads>, String), StartError> {
+    let bucket = S3Uploads::open(bucket).await;
+    let origin = bucket.origin().await.map_err(StartError::Bucket)?;
+    Ok((Arc::new(bucket), origin))
+}
+
 /// A bucket.
 #[derive(Clone, Debug)]
-pub(crate) struct S3Uploads {
+struct S3Uploads {
     client: Client,
     bucket: String,
 }
 
 impl S3Uploads {
-    pub(crate) async fn open(bucket: &str) -> Self {
+    async fn open(bucket: &str) -> Self {
         let config: SdkConfig = aws_config::load_defaults(BehaviorVersion::latest()).await;
         // Servers that stand in for S3 have no host name for each bucket.
         let config = Builder::from(&config).force_path_style(true).build();
@@ -27,7 +60,7 @@ impl S3Uploads {
     }
 
     /// Where browsers send files: scheme and host, for the page's policy.
-    pub(crate) async fn origin(&self) -> Result<String, BoxError> {
+    async fn origin(&self) -> Result<String, BoxError> {
         let request = self.client.put_object().bucket(&self.bucket).key("uploads/");
         let url = request.presigned(PresigningConfig::expires_in(EXPIRES)?).await?.uri().to_owned();
         let uri: axum::http::Uri = url.parse()?;

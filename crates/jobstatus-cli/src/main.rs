@@ -1,0 +1,7 @@
+//! `jobstatus`: the operator's command line. See `jobstatus --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    jobstatus_cli::run()
+}
