@@ -63,7 +63,8 @@ pub struct Snapshot {
     /// When the terminal decision fell.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub finished_at: Option<Timestamp>,
-    /// Only grows, with every decision and every fact.
+    /// Only grows, with every decision and every fact. Two statuses that one decision passed (an upload that
+    /// is finished by the start of processing) are shown with one version, and with two tokens.
     pub version: u64,
     /// When to ask again, in milliseconds; absent once terminal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -260,11 +261,8 @@ impl Snapshot {
         let passed = [Status::Uploaded, Status::Processing].into_iter();
         let passed = passed
             .filter(|status| next.started_at.is_some() && self.status < *status && *status < next.status);
-        // Where one decision passes two statuses, there is one version for both: the later is shown.
-        let room = next.version.saturating_sub(self.version + 1);
-        let passed: Vec<_> = passed.collect();
-        let left_out = passed.len().saturating_sub(usize::try_from(room).unwrap_or(usize::MAX));
-        (self.version + 1..).zip(passed.into_iter().skip(left_out)).map(move |(version, status)| {
+        // Where one decision passed two statuses there is one version for both; their tokens differ.
+        (self.version + 1..).zip(passed).map(move |(version, status)| {
             let processing = status == Status::Processing;
             let UploadProgress { total, .. } = self.progress.upload;
             let upload = UploadProgress { bytes: total, total };

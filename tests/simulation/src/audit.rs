@@ -35,12 +35,12 @@ async fn look_back(auditor: &Process) -> Result<(), Error> {
     let over = world.time.now();
     sleep(LATE).await;
     sweep(auditor, 5).await?;
-    let jobs: Vec<_> =
-        world.ledger.known().into_iter().filter(|(id, _)| !world.ledger.is_gone(*id)).collect();
-    for (id, _) in &jobs {
-        check_decided(auditor, *id).await?;
+    let there = || world.ledger.known().into_iter().filter(|(id, _)| !world.ledger.is_gone(*id));
+    for (id, _) in there() {
+        check_decided(auditor, id).await?;
     }
     sleep(LONG_AFTER).await;
+    let jobs: Vec<_> = there().collect();
     world.backend.expire();
     sweep(auditor, 3).await?;
     for (id, _) in &jobs {
