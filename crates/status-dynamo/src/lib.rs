@@ -363,8 +363,11 @@ impl StatusStore for DynamoStore {
             self.note_starts(id, &open, at).await?;
         }
         let mut may_decide = false;
-        for chunk in found.chunks.values().filter(|_| job.status == Status::Processing) {
-            may_decide = may_decide || may_have_failed(&job, chunk) || self.may_be_last(id, chunk).await?;
+        for chunk in found.chunks.values() {
+            self.tell_if_over(&job, chunk).await?;
+            may_decide = may_decide
+                || job.status == Status::Processing
+                    && (may_have_failed(&job, chunk) || self.may_be_last(id, chunk).await?);
         }
         Ok(Some(Begun::new(job, settled, may_decide).with_damaged(damaged)))
     }

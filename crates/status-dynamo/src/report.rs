@@ -162,6 +162,9 @@ impl DynamoStore {
             let told = effects.iter().map(|(attempt, effect)| (attempt.report.batch(), *effect)).collect();
             let status = job.as_ref().map(|job| job.status);
             if news.is_empty() {
+                if let (Some(chunk), Some(job)) = (&seen, &job) {
+                    self.tell_if_over(job, chunk).await?;
+                }
                 return Ok(PartWritten { chunk: seen, effects: told, added: 0, errors: 0, status });
             }
             let added = news.iter().filter(|(_, effect)| *effect == Effect::Counted).count() as u64;
@@ -271,9 +274,7 @@ impl DynamoStore {
         written: &mut PartWritten,
     ) -> Result<(), StoreError> {
         let job = self.look_first(id, chunk.number, Some(chunk)).await?;
-        if job.status.is_terminal() && chunk.over.is_none() {
-            self.expire(&job, layout::chunk_key(id, chunk.number)).await?;
-        }
+        self.tell_if_over(&job, chunk).await?;
         written.status = Some(job.status);
         let past = |batch: BatchIndex| job.total().is_some_and(|total| batch.get() >= total);
         let past = written.effects.iter_mut().filter(|(batch, _)| past(*batch));

@@ -6,6 +6,7 @@ use status_core::{Consistency, Job, JobId, StoreError};
 
 use crate::{
     DynamoStore,
+    chunk::Chunk,
     layout::{self, Item},
 };
 
@@ -41,6 +42,15 @@ impl DynamoStore {
             .expression_attribute_values(":id", AttributeValue::S(job.id.to_string()))
             .expression_attribute_values(":ttl", layout::seconds(job.expires_at()));
         self.write_by(|| format!("job {}", job.id), update.send()).await.map(drop)
+    }
+
+    /// Tells a chunk that its job is over, if it was made in the moment of the end and does not know. Whoever sees
+    /// one does so: the worker that made it may have died before it looked again.
+    pub(crate) async fn tell_if_over(&self, job: &Job, chunk: &Chunk) -> Result<(), StoreError> {
+        if !job.status.is_terminal() || chunk.over.is_some() {
+            return Ok(());
+        }
+        self.expire(job, layout::chunk_key(job.id, chunk.number)).await
     }
 
     /// Sets the expiry of one item of a terminal job, if it is there. A newer version's keeps its own.

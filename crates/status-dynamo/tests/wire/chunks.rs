@@ -106,6 +106,34 @@ async fn a_chunk_that_an_erased_job_left_behind_takes_nothing() {
 }
 
 #[tokio::test]
+async fn a_chunk_that_was_made_in_the_moment_of_the_end_expires_with_its_job() {
+    let bench = Bench::open().await;
+    for told_by_report in [false, true] {
+        let id = bench.job(None).await;
+        // The worker has looked; then comes the end, and then its write. It dies before it looks again.
+        let held = Held::default();
+        bench.rig.next_that(is_first_write, Fault::Holds(held.clone()));
+        let first = bench.reporting(id, done(0));
+        held.came().await;
+        let failure = Failure::new(Stage::Split, "x", "x", false);
+        bench.tracker.fail(id, failure, &Actor::named("splitter")).await.expect("failed");
+        let dies = bench.rig.hold("GetItem", "");
+        held.let_go();
+        dies.came().await;
+        first.abort();
+        let expiry = |sk: &str| bench.rig.of_job(id, sk)["ttl_at"]["N"].clone();
+        assert_ne!(expiry("chunk#00000"), expiry("job"), "nobody has told the chunk");
+        // The message comes again.
+        if told_by_report {
+            bench.counted(id, done(0)).await;
+        } else {
+            bench.tracker.begin(id, batch(0)).await.expect("it is over");
+        }
+        assert_eq!(expiry("chunk#00000"), expiry("job"));
+    }
+}
+
+#[tokio::test]
 async fn a_clean_batch_is_one_write_once_its_chunk_was_looked_at() {
     let bench = Bench::open().await;
     let id = bench.job(Some(300)).await;

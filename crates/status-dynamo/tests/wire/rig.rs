@@ -18,7 +18,7 @@ use aws_smithy_types::body::SdkBody;
 use dynoxide::{Database, DynoxideError};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use status_core::Clock;
+use status_core::{Clock, JobId};
 use status_dynamo::DynamoStore;
 use tokio::sync::Notify;
 
@@ -108,6 +108,12 @@ impl Rig {
     /// The items with this sort key.
     pub(crate) fn with_sk(&self, sk: &str) -> Vec<Value> {
         self.items().into_iter().filter(|item| item["sk"]["S"] == sk).collect()
+    }
+
+    /// The item of a job with this sort key; nothing if it is not there.
+    pub(crate) fn of_job(&self, id: JobId, sk: &str) -> Value {
+        let found = self.with_sk(sk).into_iter().find(|item| item["pk"]["S"] == *id.to_string());
+        found.unwrap_or_default()
     }
 
     pub(crate) fn put(&self, item: &Value) {
