@@ -24,33 +24,67 @@ pub(crate) struct Data {
     pub(crate) lock: File,
 }
 
+/// What is kept in the folder: any of it tells a folder of this program from one of somebody else.
+const STATUS: &str = "status.db";
+const LEADS: &str = "leads.db";
+const LOCK: &str = "lock";
+/// What file systems put at their top.
+const LOST_AND_FOUND: &str = "lost+found";
+
 impl Data {
-    /// Opens the folder, and makes it if it is not there. It is for its owner alone.
+    /// Opens the folder, and makes it if it is not there. It is for its owner alone. One that holds
+    /// something else is refused, and left as it is.
     pub(crate) async fn open(folder: &Path) -> Result<Self, StartError> {
         let failed = |source: io::Error| StartError::Data { folder: folder.to_owned(), source };
         if folder.join(OLD).exists() {
             return Err(StartError::OldData { folder: folder.to_owned() });
         }
-        let uploads = folder.join("uploads");
-        private_folder(folder).and_then(|()| private_folder(&uploads)).map_err(failed)?;
-        let lock = private_file(&folder.join("lock")).map_err(failed)?;
+        make_private(folder).map_err(failed)?;
+        if !is_ours(folder).map_err(failed)? {
+            return Err(StartError::ForeignData { folder: folder.to_owned() });
+        }
+        // The lock is the folder's: what is elsewhere could be used by two processes at once.
+        for name in [STATUS, LEADS, LOCK, "uploads"] {
+            if folder.join(name).is_symlink() {
+                return Err(StartError::LinkedData { path: folder.join(name) });
+            }
+        }
+        let lock = private_file(&folder.join(LOCK)).map_err(failed)?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => StartError::DataInUse { folder: folder.to_owned() },
             TryLockError::Error(error) => failed(error),
         })?;
-        let store = SqliteStore::open(folder.join("status.db")).await;
+        let store = SqliteStore::open(folder.join(STATUS)).await;
         let store = store.map_err(|error| failed(io::Error::other(error)))?;
-        let leads = SqliteLeads::open(&folder.join("leads.db"));
+        let leads = SqliteLeads::open(&folder.join(LEADS));
         let leads = leads.map_err(|error| failed(io::Error::other(error)))?;
+        let uploads = folder.join("uploads");
+        make_private(&uploads).and_then(|()| restrict(folder, &uploads)).map_err(failed)?;
         Ok(Self { store, leads, uploads, lock })
     }
 }
 
-fn private_folder(path: &Path) -> io::Result<()> {
-    fs::create_dir_all(path)?;
+/// Whether this program has made what is in the folder, or nothing is.
+fn is_ours(folder: &Path) -> io::Result<bool> {
+    // Any program may have a file of that name; ours is empty.
+    let has_lock = fs::metadata(folder.join(LOCK)).is_ok_and(|lock| lock.is_file() && lock.len() == 0);
+    if has_lock || folder.join(STATUS).exists() || folder.join(LEADS).exists() {
+        return Ok(true);
+    }
+    for entry in fs::read_dir(folder)? {
+        if entry?.file_name() != LOST_AND_FOUND {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn make_private(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
     #[cfg(unix)]
-    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
-    Ok(())
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
 }
 
 fn private_file(path: &Path) -> io::Result<File> {
@@ -59,4 +93,28 @@ fn private_file(path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)
+}
+
+/// What was put there by other means, such as a backup, is for its owner alone too.
+#[cfg(unix)]
+fn restrict(folder: &Path, uploads: &Path) -> io::Result<()> {
+    let set = |path: &Path, mode| match fs::set_permissions(
+        path,
+        std::os::unix::fs::PermissionsExt::from_mode(mode),
+    ) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        set => set,
+    };
+    for file in [STATUS, LEADS] {
+        for suffix in ["", "-wal", "-shm"] {
+            set(&folder.join(format!("{file}{suffix}")), 0o600)?;
+        }
+    }
+    set(uploads, 0o700)?;
+    set(folder, 0o700)
+}
+
+#[cfg(not(unix))]
+fn restrict(_folder: &Path, _uploads: &Path) -> io::Result<()> {
+    Ok(())
 }

@@ -66,8 +66,8 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// There is no room for uploads.
-    #[error("cannot create a folder for uploads")]
+    /// Uploads cannot be kept.
+    #[error("cannot keep uploads")]
     Uploads(#[source] std::io::Error),
     /// The folder for data cannot be used.
     #[error("cannot keep data in {folder}")]
@@ -91,6 +91,22 @@ pub enum StartError {
     OldData {
         /// The folder.
         folder: PathBuf,
+    },
+    /// The folder is somebody else's.
+    #[error(
+        "{folder} holds something else; choose an empty folder, or one that is not there (nothing was changed)"
+    )]
+    ForeignData {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Something in the folder is elsewhere.
+    #[error(
+        "{path} is a symbolic link; put what it names into the folder, or choose the folder where that is"
+    )]
+    LinkedData {
+        /// The link.
+        path: PathBuf,
     },
     /// AWS was asked for.
     #[error(

@@ -21,6 +21,9 @@ use tokio::{fs, io::AsyncWriteExt};
 
 use crate::{owner::Visitor, pipeline::Pipeline};
 
+/// How the names of files begin whose bytes are still coming.
+const PART: &str = ".part-";
+
 /// A folder of files by job.
 #[derive(Debug)]
 pub(crate) struct Uploads {
@@ -56,7 +59,7 @@ impl Uploads {
 
     /// Writes a file as it comes. Nothing of it is kept unless all of it came.
     async fn write(&self, job: JobId, body: Body) -> Result<(), UploadError> {
-        let part = tempfile::NamedTempFile::new_in(&self.folder)?.into_temp_path();
+        let part = tempfile::Builder::new().prefix(PART).tempfile_in(&self.folder)?.into_temp_path();
         let mut file = fs::File::create(&part).await?;
         let mut bytes = 0_u64;
         let mut chunks = body.into_data_stream();
@@ -82,16 +85,22 @@ pub(crate) struct Local {
 
 impl Local {
     /// Splits again what was not through when the process before this one ended: whatever has settled is not worked on twice.
-    /// Removes what nobody needs any more, half-written files included.
+    /// Removes what nobody needs any more, of what this program has made: half-written files, and those of jobs that are over.
     pub(crate) async fn resume(&self) -> std::io::Result<()> {
+        let mut foreign = 0;
         for entry in std::fs::read_dir(&self.uploads.folder)? {
-            let path = entry?.path();
-            let id =
-                path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<JobId>().ok());
-            let job = match id {
-                Some(id) => self.tracker.snapshot_now(id).await,
-                None => {
-                    std::fs::remove_file(path)?;
+            let entry = entry?;
+            let (path, name) = (entry.path(), entry.file_name());
+            let name = name.to_str().filter(|_| entry.file_type().is_ok_and(|kind| kind.is_file()));
+            let id = name.and_then(|name| name.parse::<JobId>().ok());
+            let job = match (id, name) {
+                (Some(id), _) => self.tracker.snapshot_now(id).await,
+                (None, Some(name)) if name.starts_with(PART) => {
+                    remove(&path);
+                    continue;
+                }
+                _ => {
+                    foreign += 1;
                     continue;
                 }
             };
@@ -100,12 +109,23 @@ impl Local {
                     tracing::info!(job = %job.id, "going on with a job that was unfinished");
                     self.pipeline.split(job.id, job.title, path);
                 }
-                Ok(_) | Err(Error::NotFound(_)) => std::fs::remove_file(path)?,
+                Ok(_) | Err(Error::NotFound(_)) => remove(&path),
                 // Only what is known to be over is removed. The next start looks again.
                 Err(error) => tracing::warn!(?path, %error, "an upload whose job cannot be read is kept"),
             }
         }
+        if foreign > 0 {
+            let folder = self.uploads.folder.display();
+            tracing::warn!(foreign, %folder, "what others have put among the uploads is left alone");
+        }
         Ok(())
+    }
+}
+
+/// A file that cannot be removed keeps nothing from starting.
+fn remove(path: &FsPath) {
+    if let Err(error) = std::fs::remove_file(path) {
+        tracing::warn!(?path, %error, "an upload could not be removed");
     }
 }
 
@@ -201,13 +221,15 @@ mod tests {
         let pipeline = Pipeline::new(splitter, TaskTracker::new(), CancellationToken::new());
         let uploads = Arc::new(Uploads::in_temporary_folder(1).expect("a folder"));
         let names = [over, gone, unreadable].map(|id| id.to_string()).into_iter();
-        for name in names.chain(["half-written".into()]) {
+        for name in names.chain([format!("{PART}half"), "thesis.doc".into()]) {
             std::fs::write(uploads.folder.join(name), "a").expect("written");
         }
+        std::fs::create_dir(uploads.folder.join("folder")).expect("made");
         let local = Local { tracker, uploads: uploads.clone(), pipeline };
         local.resume().await.expect("one job that cannot be read keeps nothing else from starting");
         let kept = std::fs::read_dir(&uploads.folder).expect("a folder");
-        let kept: Vec<_> = kept.map(|entry| entry.expect("an entry").file_name()).collect();
-        assert_eq!(kept, [unreadable.to_string().as_str()]);
+        let mut kept: Vec<_> = kept.map(|entry| entry.expect("an entry").file_name()).collect();
+        kept.sort();
+        assert_eq!(kept, [unreadable.to_string().as_str(), "folder", "thesis.doc"]);
     }
 }

@@ -217,6 +217,37 @@ fn a_folder_of_an_earlier_release_is_refused_and_left_as_it_is() {
     assert_eq!(left, 1, "nothing was made in it");
 }
 
+#[test]
+fn a_folder_of_somebody_else_is_refused_and_left_as_it_is() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let folder = tempfile::tempdir().expect("a folder");
+    let flags = ["--data", folder.path().to_str().expect("UTF-8")];
+    let mode = |mode| std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(folder.path(), mode(0o755)).expect("set");
+    std::fs::create_dir(folder.path().join("uploads")).expect("made");
+    std::fs::write(folder.path().join("uploads/thesis.doc"), "precious").expect("written");
+    let (ok, said) = ends(&flags);
+    assert!(!ok && said.contains("holds something else"), "{said}");
+    let found = std::fs::metadata(folder.path()).expect("it is there").permissions().mode();
+    assert_eq!(found & 0o777, 0o755);
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1, "nothing was made in it");
+
+    // Among the files of this program, those of others stay too, and what was restored becomes private.
+    std::fs::write(folder.path().join("lock"), "").expect("written");
+    drop(Running::start(&flags));
+    let leads = folder.path().join("leads.db");
+    std::fs::set_permissions(&leads, mode(0o644)).expect("set");
+    drop(Running::start(&flags));
+    assert!(folder.path().join("uploads/thesis.doc").exists());
+    assert_eq!(std::fs::metadata(&leads).expect("it is there").permissions().mode() & 0o777, 0o600);
+
+    let elsewhere = folder.path().join("elsewhere.db");
+    std::fs::rename(&leads, &elsewhere).expect("renamed");
+    symlink(&elsewhere, &leads).expect("linked");
+    let (ok, said) = ends(&flags);
+    assert!(!ok && said.contains("leads.db is a symbolic link"), "{said}");
+}
+
 /// Runs the program, which has to end by itself: whether well, and what it said.
 fn ends(flags: &[&str]) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_frontend")).args(flags).output().expect("it runs");
