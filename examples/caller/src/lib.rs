@@ -37,8 +37,11 @@ pub struct Delivery {
 pub enum Handled {
     /// It can be deleted.
     Done,
-    /// It is to be delivered again.
+    /// It is to be delivered again: working on it failed.
     Retry,
+    /// It is to be delivered again, and that is no fault of its own: the store did not answer. A queue that
+    /// can does not count it as a try.
+    Later,
 }
 
 /// What came of reporting.
@@ -95,7 +98,7 @@ impl Caller {
             }
             Err(error) => {
                 tracing::warn!(%job, %error, "batches could not be begun; they will be delivered again");
-                return all(Handled::Retry);
+                return all(Handled::Later);
             }
         };
         let assigned = deliveries.iter().zip(&assignment.batches);
@@ -136,7 +139,7 @@ impl Caller {
             Some(report) if is_settled(delivery, report) => match &reported {
                 Recorded::AllBut(damaged) if damaged.contains(&delivery.message.batch) => Handled::Retry,
                 Recorded::AllBut(_) => Handled::Done,
-                Recorded::Nothing => Handled::Retry,
+                Recorded::Nothing => Handled::Later,
             },
             Some(_) => Handled::Retry,
             // It cannot be worked on before the store is repaired.

@@ -116,7 +116,7 @@ async fn handle(caller: &Caller, messages: Vec<SqsMessage>, time_left: Duration)
         }
     }
     let handled = caller.handle(&deliveries, time_left).await;
-    known.iter().zip(handled).filter(|(_, handled)| *handled == Handled::Retry).for_each(|(m, _)| again(m));
+    known.iter().zip(handled).filter(|(_, handled)| *handled != Handled::Done).for_each(|(m, _)| again(m));
     response
 }
 

@@ -29,7 +29,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use backend::Backend;
 pub use config::{Config, QueueKind, StoreKind, UploadsKind};
 use owner::Visitor;
-use pipeline::{Delayed, Pipeline};
+use pipeline::{Delayed, Patient, Pipeline};
 use uploads::{Local, Uploads};
 
 /// How long what is under way may take to end when the server is asked to.
@@ -221,6 +221,7 @@ fn work_here(
 ) -> Result<Local, StartError> {
     let normaliser = NormaliserKind::open(config.normaliser)?;
     let normaliser: Arc<dyn Normaliser> = Arc::new(Delayed::new(normaliser, config.batch_delay));
+    let leads = Arc::new(Patient::new(leads, tracker.clone()));
     let caller = Caller::new(tracker.clone(), normaliser, leads, MAX_RECEIVES);
     let (queue, deliveries) = pipeline::queue();
     let splitter = Splitter::new(tracker.clone(), queue, config.batch_size);

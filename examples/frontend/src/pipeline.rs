@@ -5,10 +5,12 @@ use std::{io::ErrorKind, path::PathBuf, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use caller::{Caller, Delivery, Handled};
 use futures::StreamExt;
-use leads::{BatchMessage, NormaliseError, Normalised, Normaliser, RawLead, read::ReadError};
-
+use leads::{
+    BatchMessage, Lead, LeadPage, LeadQuery, LeadTable, NormaliseError, Normalised, Normaliser, RawLead,
+    TableError, read::ReadError,
+};
 use splitter::{BatchQueue, QueueError, SplitError, Splitter};
-use status_core::{Actor, Error, Failure, JobId, Snapshot, Stage};
+use status_core::{Actor, Error, Failure, JobId, OwnerId, Snapshot, Stage, StoreError, Timestamp, Tracker};
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -18,11 +20,14 @@ const QUEUE: usize = 64;
 const SPLITTERS: usize = 4;
 /// What a batch may take.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
-/// How long a batch that failed waits before it is tried again, and then twice as long.
+/// How long what failed waits before it is tried again, then twice, three times, … as long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The most times as long.
+const LONGEST_RETRY: u32 = 8;
 /// How long after its feed broke off a job is watched again.
 const WATCH_AGAIN_AFTER: Duration = Duration::from_secs(5);
-/// How often splitting is tried while it fails for reasons that may pass.
+/// How often splitting is tried while it fails for reasons that may pass. That the store does not answer is
+/// none of them: the file is split once it does.
 const SPLIT_TRIES: u32 = 3;
 
 /// Where callers get their batches.
@@ -98,6 +103,7 @@ impl Pipeline {
     }
 
     async fn split_with_retries(&self, job: JobId, file_name: &str, path: &PathBuf) {
+        let mut failures = 0;
         for tried in 1.. {
             let split = self.splitter.count_and_split(job, file_name, || std::fs::File::open(path)).await;
             let error = match split {
@@ -107,18 +113,44 @@ impl Pipeline {
                 Err(error) => error,
             };
             tracing::warn!(%job, tried, %error, "splitting failed");
-            if tried < SPLIT_TRIES {
-                tokio::time::sleep(RETRY_AFTER * tried).await;
-                continue;
+            failures += u32::from(!matches!(&error, SplitError::Tracker(error) if may_pass(error)));
+            if failures == SPLIT_TRIES {
+                break;
             }
-            let message = "The file could not be split. Please try again.";
-            let failure = Failure::new(Stage::Split, "split-failed", message, true);
-            if let Err(error) = self.splitter.tracker().fail(job, failure, &Actor::named("splitter")).await {
-                tracing::error!(%job, %error, "a job whose file cannot be split could not be failed; the sweeper will");
+            tokio::time::sleep(pause(tried)).await;
+        }
+        let message = "The file could not be split. Please try again.";
+        self.fail(job, Failure::new(Stage::Split, "split-failed", message, true)).await;
+    }
+
+    /// Fails the job, unless it is over.
+    pub(crate) async fn fail(&self, job: JobId, failure: Failure) {
+        for tried in 1.. {
+            match self.splitter.tracker().fail(job, failure.clone(), &Actor::named("splitter")).await {
+                Ok(_) | Err(Error::NotFound(_) | Error::Rejected { .. }) => return,
+                Err(error) if may_pass(&error) => {
+                    tracing::warn!(%job, tried, %error, "a job could not be failed; trying again");
+                    tokio::time::sleep(pause(tried)).await;
+                }
+                Err(error) => {
+                    return tracing::error!(%job, %error, "a job could not be failed; the sweeper will");
+                }
             }
-            return;
         }
     }
+}
+
+/// Whether the same may succeed later: the store is busy, full or cannot be reached.
+fn may_pass(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Store(StoreError::Throttled { .. } | StoreError::Unavailable { .. } | StoreError::Conflict(_))
+    )
+}
+
+/// How long to wait after the `tried`th try.
+fn pause(tried: u32) -> Duration {
+    RETRY_AFTER * tried.min(LONGEST_RETRY)
 }
 
 /// A worker: takes batches until shutdown, and ends what it has begun.
@@ -126,13 +158,65 @@ pub(crate) async fn work(caller: Caller, deliveries: Deliveries, shutdown: Cance
     let next = async || deliveries.lock().await.recv().await;
     while let Some(Some(message)) = shutdown.run_until_cancelled(next()).await {
         let mut delivery = Delivery { message, receives: 1 };
-        while caller.handle(std::slice::from_ref(&delivery), TIME_LIMIT).await == [Handled::Retry] {
-            let pause = tokio::time::sleep(RETRY_AFTER * delivery.receives.min(8));
-            if shutdown.run_until_cancelled(pause).await.is_none() {
+        for tried in 1.. {
+            match caller.handle(std::slice::from_ref(&delivery), TIME_LIMIT).await[..] {
+                [Handled::Retry] => delivery.receives += 1,
+                [Handled::Later] => {}
+                _ => break,
+            }
+            if shutdown.run_until_cancelled(tokio::time::sleep(pause(tried))).await.is_none() {
                 return;
             }
-            delivery.receives += 1;
         }
+    }
+}
+
+/// A table that is written to until it takes the leads, as long as their job wants them. A batch is not
+/// normalised again, and does not fail, because the table is locked, full or cannot be reached.
+#[derive(Debug)]
+pub(crate) struct Patient {
+    inner: Arc<dyn LeadTable>,
+    tracker: Tracker,
+}
+
+impl Patient {
+    pub(crate) fn new(inner: Arc<dyn LeadTable>, tracker: Tracker) -> Self {
+        Self { inner, tracker }
+    }
+
+    /// A job that cannot be read may want them.
+    async fn is_wanted(&self, job: JobId) -> bool {
+        match self.tracker.job(job).await {
+            Ok(job) => !job.status.is_terminal() && job.cancel_requested.is_none(),
+            Err(error) => !matches!(error, Error::NotFound(_)),
+        }
+    }
+}
+
+#[async_trait]
+impl LeadTable for Patient {
+    async fn upsert(
+        &self,
+        owner: &OwnerId,
+        job: JobId,
+        leads: &[(u64, Lead)],
+        at: Timestamp,
+    ) -> Result<(), TableError> {
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            match self.inner.upsert(owner, job, leads, at).await {
+                Err(error) if error.may_pass && self.is_wanted(job).await => {
+                    tracing::warn!(%job, tried, %error, source = %error.source, "leads could not be written; trying again");
+                }
+                written => return written,
+            }
+            tokio::time::sleep(pause(tried)).await;
+        }
+    }
+
+    async fn page(&self, owner: &OwnerId, query: &LeadQuery) -> Result<LeadPage, TableError> {
+        self.inner.page(owner, query).await
     }
 }
 

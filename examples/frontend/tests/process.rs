@@ -160,6 +160,76 @@ fn killed_ten_times_a_job_in_a_folder_is_finished_and_each_batch_counted_once() 
     check(folder.path());
 }
 
+/// Uploads `rows` leads in a new job; where it is, and the cookie.
+fn upload(running: &Running, rows: u64) -> (String, String) {
+    let body = r#"{"file_name":"a.csv","size":400,"content_type":"text/csv"}"#;
+    let created = answer(&mut running.request("POST /jobs", body));
+    let (job, cookie) = (header(&created, "location:"), header(&created, "set-cookie:"));
+    let csv: String = (0..rows).map(|n| format!("Ann,Bee {n},ann{n}@example.com\n")).collect();
+    let csv = format!("First Name,Last Name,Email\n{csv}");
+    let upload = as_visitor(&cookie, &format!("PUT {}", job.replace("/jobs/", "/uploads/")));
+    let taken = answer(&mut running.request(&upload, &csv));
+    assert!(taken.starts_with("HTTP/1.1 200"), "{taken}");
+    (job, cookie)
+}
+
+fn as_visitor(cookie: &str, head: &str) -> String {
+    format!("{head} HTTP/1.1\r\nCookie: {cookie}\r\nX-Rest:")
+}
+
+fn get(running: &Running, cookie: &str, path: &str) -> String {
+    answer(&mut running.request(&as_visitor(cookie, &format!("GET {path}")), ""))
+}
+
+/// Waits for what `path` shows to contain `wanted`.
+fn wait_for(running: &Running, cookie: &str, path: &str, wanted: &str) -> String {
+    let begun = Instant::now();
+    loop {
+        let shown = get(running, cookie, path);
+        if shown.contains(wanted) {
+            return shown;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(90), "{wanted} is not in {shown}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Holds the file against all other writers for a while.
+fn hold(file: &Path, time: Duration) {
+    let connection = rusqlite::Connection::open(file).expect("it opens");
+    connection.busy_timeout(Duration::from_secs(30)).expect("set");
+    connection.execute_batch("BEGIN IMMEDIATE").expect("held");
+    std::thread::sleep(time);
+    connection.execute_batch("ROLLBACK").expect("let go");
+}
+
+/// Three tries, of five seconds each, are over long before.
+const HELD: Duration = Duration::from_secs(24);
+
+#[test]
+fn leads_that_cannot_be_written_for_a_while_are_written_then() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().to_str().expect("UTF-8");
+    let running = Running::start(&["--data", data, "--batch-delay", "100ms", "--workers", "1"]);
+    let (job, cookie) = upload(&running, 400);
+    wait_for(&running, &cookie, &job, "\"status\":\"processing\"");
+    hold(&folder.path().join("leads.db"), HELD);
+    let shown = wait_for(&running, &cookie, &job, "\"status\":\"completed\"");
+    assert_eq!((number(&shown, "batches", "completed"), number(&shown, "batches", "failed")), (40, 0));
+    let leads = get(&running, &cookie, "/leads?per_page=1");
+    assert!(leads.contains("\"total\":400,"), "{leads}");
+}
+
+#[test]
+fn a_file_that_comes_while_the_status_cannot_be_written_is_split_then() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let running = Running::start(&["--data", folder.path().to_str().expect("UTF-8")]);
+    let (job, cookie) = upload(&running, 20_000);
+    hold(&folder.path().join("status.db"), HELD);
+    let shown = wait_for(&running, &cookie, &job, "\"status\":\"completed\"");
+    assert_eq!(number(&shown, "items", "processed"), 20_000);
+}
+
 #[test]
 fn a_folder_is_its_owners_alone_and_one_process_has_it() {
     let parent = tempfile::tempdir().expect("a folder");

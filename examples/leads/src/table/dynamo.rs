@@ -39,7 +39,8 @@ impl DynamoLeads {
     /// # Errors
     /// [`TableError`].
     pub async fn create_table(&self) -> Result<(), TableError> {
-        let failed = |source: BoxError| TableError { operation: "creating the table", source };
+        let failed =
+            |source: BoxError| TableError { operation: "creating the table", source, may_pass: true };
         if self.status().await?.is_none() {
             self.create_it().await?;
         }
@@ -57,12 +58,15 @@ impl DynamoLeads {
         match self.client.describe_table().table_name(&self.table).send().await {
             Ok(described) => Ok(described.table.and_then(|table| table.table_status)),
             Err(error) if error.code() == Some("ResourceNotFoundException") => Ok(None),
-            Err(error) => Err(TableError { operation: "looking for the table", source: error.into() }),
+            Err(error) => {
+                Err(TableError { operation: "looking for the table", source: error.into(), may_pass: true })
+            }
         }
     }
 
     async fn create_it(&self) -> Result<(), TableError> {
-        let failed = |source: BoxError| TableError { operation: "creating the table", source };
+        let failed =
+            |source: BoxError| TableError { operation: "creating the table", source, may_pass: true };
         let mut create =
             self.client.create_table().table_name(&self.table).billing_mode(BillingMode::PayPerRequest);
         for (name, kind) in [("pk", KeyType::Hash), ("sk", KeyType::Range)] {
@@ -81,25 +85,28 @@ impl DynamoLeads {
     }
 
     async fn write(&self, leads: &[StoredLead], owner: &OwnerId) -> Result<(), TableError> {
-        let failed = |source: BoxError| TableError { operation: "writing", source };
+        let failed = |source: BoxError, may_pass| TableError { operation: "writing", source, may_pass };
         let puts = leads.iter().map(|lead| {
             let put = PutRequest::builder()
                 .set_item(Some(encode(owner, lead)))
                 .build()
-                .map_err(|e| failed(e.into()))?;
+                .map_err(|e| failed(e.into(), false))?;
             Ok(WriteRequest::builder().put_request(put).build())
         });
         let mut left = puts.collect::<Result<Vec<_>, TableError>>()?;
         for tried in 0..TRIES {
             let written = self.client.batch_write_item().request_items(&self.table, left).send().await;
-            let written = written.map_err(|error| failed(error.into()))?;
+            let written = written.map_err(|error| {
+                let may_pass = error.code() != Some("ValidationException");
+                failed(error.into(), may_pass)
+            })?;
             left = written.unprocessed_items.unwrap_or_default().remove(&self.table).unwrap_or_default();
             if left.is_empty() {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(20 << tried)).await;
         }
-        Err(failed("some leads stayed unprocessed".into()))
+        Err(failed("some leads stayed unprocessed".into(), true))
     }
 }
 
@@ -123,7 +130,7 @@ impl LeadTable for DynamoLeads {
     }
 
     async fn page(&self, owner: &OwnerId, query: &LeadQuery) -> Result<LeadPage, TableError> {
-        let failed = |source: BoxError| TableError { operation: "reading", source };
+        let failed = |source: BoxError| TableError { operation: "reading", source, may_pass: true };
         let mut items = self
             .client
             .query()

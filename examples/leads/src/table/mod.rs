@@ -49,6 +49,9 @@ pub struct TableError {
     pub operation: &'static str,
     /// Why it failed.
     pub source: status_core::BoxError,
+    /// Whether the same call may succeed later: the table is locked, full or cannot be reached, and that is
+    /// no fault of the leads.
+    pub may_pass: bool,
 }
 
 /// A lead in the table.

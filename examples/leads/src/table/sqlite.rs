@@ -19,7 +19,7 @@ use std::{
 
 use async_trait::async_trait;
 use rusqlite::{
-    Connection, OptionalExtension, ToSql, Transaction, TransactionBehavior, named_params, params,
+    Connection, ErrorCode, OptionalExtension, ToSql, Transaction, TransactionBehavior, named_params, params,
 };
 use status_core::{BoxError, JobId, OwnerId, Timestamp};
 use tokio::sync::oneshot;
@@ -89,7 +89,7 @@ impl SqliteLeads {
     /// # Errors
     /// [`TableError`] if it cannot be used, or was written by a later version.
     pub fn open(path: &Path) -> Result<Self, TableError> {
-        let failed = |source: BoxError| TableError { operation: "opening the file", source };
+        let failed = |source: BoxError| TableError { operation: "opening the file", source, may_pass: false };
         create_private(path).map_err(|error| failed(error.into()))?;
         let writer = connect(path).and_then(prepare).map_err(failed)?;
         let reader = connect(path).map_err(failed)?;
@@ -149,7 +149,10 @@ impl LeadTable for SqliteLeads {
     ) -> Result<(), TableError> {
         let leads = leads.iter().map(|(row, lead)| StoredLead::new(job, *row, lead.clone(), at)).collect();
         let written = self.writer.write(owner.clone(), leads).await;
-        written.map_err(|source| TableError { operation: "writing", source })
+        written.map_err(|source| {
+            let may_pass = source.downcast_ref::<Arc<rusqlite::Error>>().is_some_and(|error| may_pass(error));
+            TableError { operation: "writing", source, may_pass }
+        })
     }
 
     async fn page(&self, owner: &OwnerId, query: &LeadQuery) -> Result<LeadPage, TableError> {
@@ -161,7 +164,7 @@ impl LeadTable for SqliteLeads {
             page(&transaction, &owner, &query)
         });
         let read = reading.await.map_err(BoxError::from).flatten();
-        read.map_err(|source| TableError { operation: "reading", source })
+        read.map_err(|source| TableError { operation: "reading", source, may_pass: true })
     }
 }
 
@@ -202,6 +205,25 @@ impl Drop for Writer {
             let _ = thread.join();
         }
     }
+}
+
+/// Whether the same may succeed later. The rest is the fault of what was to be written, or of the file.
+fn may_pass(error: &rusqlite::Error) -> bool {
+    use ErrorCode::{
+        CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, PermissionDenied, ReadOnly,
+        SystemIoFailure,
+    };
+    let passing = [
+        DatabaseBusy,
+        DatabaseLocked,
+        DiskFull,
+        SystemIoFailure,
+        ReadOnly,
+        PermissionDenied,
+        CannotOpen,
+        OutOfMemory,
+    ];
+    error.sqlite_error_code().is_some_and(|code| passing.contains(&code))
 }
 
 fn write_all(mut connection: Connection, inbox: &Receiver<Write>) {
