@@ -1,4 +1,5 @@
-//! Each mechanism alone within large bounds, and all of them together within small ones.
+//! Each mechanism alone within large bounds, and all of them together within small ones. Seconds are those of
+//! one processor.
 
 use crate::{
     check::{holds, loses_nothing},
@@ -68,32 +69,46 @@ fn a_cancel() {
     holds("cancel", Protocol { cancel: true, ..ALONE });
 }
 
+/// One sweep: what a second one finds, the first one may have left at any moment.
 #[test]
 fn sweeps_and_an_end_that_is_told() {
     let told = Protocol { sweeps: 1, propagation: true, after_end: true, ..ALONE };
     holds("sweeps, propagation", told);
 }
 
+/// Three batches: 405,502 states in 4 seconds. Four were not done after 24. Errors of one batch say nothing of
+/// those of another.
 #[test]
 fn errors_of_items() {
-    let errors = Protocol { batches: 4, errors: 2, tolerance: Some(1), after_end: true, ..ALONE };
+    let errors = Protocol { batches: 3, errors: 2, tolerance: Some(1), after_end: true, ..ALONE };
     holds("errors", errors);
 }
 
+/// Three batches, and a fourth that the last chunk has no room for; two and a third in a chunk of its own.
 #[test]
 fn batches_past_the_total() {
     let strays = Protocol { batches: 3, strays: 1, splitters: 1, compaction: true, ..ALONE };
     holds("strays", strays);
+    holds("strays, a chunk of their own", Protocol { batches: 2, ..strays });
 }
 
+/// 14,243,483 states in 106 seconds. With a third worker the search was not done after 84 seconds, at less than
+/// a gigabyte of memory.
 #[test]
 fn all_together() {
     holds("all together", ALL);
 }
 
+/// One batch less, but one worker and one fault more: 4,774,189 states in 40 seconds.
 #[test]
 fn all_together_in_one_chunk() {
     holds("all together, one chunk", Protocol { batches: 2, workers: 3, faults: 2, ..ALL });
+}
+
+/// A query promises no order in which it reads its items.
+#[test]
+fn all_together_with_the_head_read_first() {
+    holds("all together, head first", Protocol { batches: 2, head_first: true, ..ALL });
 }
 
 #[test]

@@ -77,7 +77,7 @@ pub(crate) const ACCEPTED: &str = "no batch of the job is refused as past its to
 pub(crate) const WORKED_ON: &str = "no batch is left undone while the job is open";
 pub(crate) const PAST: &str = "no batch past the total counts whose worker begins after the seal";
 pub(crate) const CLOSED: &str =
-    "once all is quiet, every chunk past the last one is closed, but for late ones";
+    "once all is quiet and nothing went wrong, every chunk past the last one is closed";
 pub(crate) const FACTS_FIRST: &str = "a job whose batches have all settled ends by them";
 pub(crate) const WHOLE: &str = "no job completes with a batch missing";
 pub(crate) const TOLERATED: &str = "no job completes with more failures than it tolerates";
@@ -102,8 +102,10 @@ pub(crate) fn properties(protocol: &Protocol) -> Vec<Property<Protocol>> {
         Property::always(WORKED_ON, |_, state: State<'_>| state.breach != Some(Breach::LeftUndone)),
         Property::always(PAST, |_, state: State<'_>| state.breach != Some(Breach::CountedPastTotal)),
         Property::always(CLOSED, |protocol: &Protocol, state: State<'_>| {
-            let is_open = protocol.open_past(state).is_some_and(|number| !state.chunks[number].late);
-            state.head.total.is_none() || !is_quiet(protocol, state) || !is_open
+            // Whatever a worker left that died, the next one looks at the head before it writes.
+            let went_wrong = state.faults < protocol.faults;
+            let is_closed = state.head.total.is_none() || protocol.open_past(state).is_none();
+            went_wrong || is_closed || !is_quiet(protocol, state)
         }),
         Property::always(FACTS_FIRST, |_, state: State<'_>| state.breach != Some(Breach::FactsOverruled)),
         Property::always(WHOLE, |protocol: &Protocol, state: State<'_>| {
