@@ -1,12 +1,18 @@
 //! How a protocol is checked, and what is said of it.
 
-use std::{io::Write, thread, time::Instant};
+use std::{
+    collections::HashSet,
+    hash::{BuildHasher, RandomState},
+    io::Write,
+    thread,
+    time::Instant,
+};
 
 use stateright::{Checker, Expectation, HasDiscoveries, Model, Path};
 
 use crate::{
     model::{Action, Protocol},
-    rules::Rule,
+    rules::{self, Rule},
     state::State,
 };
 
@@ -45,6 +51,40 @@ pub(crate) fn breaks(promise: &'static str, without: Rule, protocol: Protocol) {
         path = shorter;
     }
     say(&format!("without {without:?} broken after {} steps: {promise}", path.len() - 1));
+}
+
+/// Explores every state, also by the steps that are left out elsewhere. All promises hold; and what is in the
+/// table once all is quiet is the same with and without those steps.
+pub(crate) fn loses_nothing(name: &str, protocol: Protocol) {
+    let begun = Instant::now();
+    let protocol = Protocol { after_end: true, ..protocol };
+    let (few, reduced) = tables_once_quiet(name, protocol);
+    let (many, all) = tables_once_quiet(name, Protocol { step_by_step: true, ..protocol });
+    let took = begun.elapsed().as_secs_f64();
+    say(&format!("{name}: {few} states instead of {many}, {} tables, {took:.1} s", all.len()));
+    assert!(all.is_subset(&reduced), "{name}: missed: {:?}", all.difference(&reduced).next());
+    assert!(reduced.is_subset(&all), "{name}: made up: {:?}", reduced.difference(&all).next());
+}
+
+/// How many states there are, and what is in the table in those in which all is quiet.
+fn tables_once_quiet(name: &str, protocol: Protocol) -> (usize, HashSet<State>) {
+    let (hasher, mut tables) = (RandomState::new(), HashSet::new());
+    let mut open = protocol.init_states();
+    let mut seen: HashSet<_> = open.iter().map(|state| hasher.hash_one(state)).collect();
+    let mut promises = protocol.properties();
+    promises.retain(|promise| promise.expectation == Expectation::Always);
+    while let Some(state) = open.pop() {
+        for promise in &promises {
+            let holds = (promise.condition)(&protocol, &state);
+            assert!(holds, "{name}: broken: {}\n{state:?}", promise.name);
+        }
+        let next = protocol.next_states(&state).into_iter();
+        open.extend(next.filter(|next| seen.insert(hasher.hash_one(next))));
+        if rules::is_quiet(&protocol, &state) {
+            tables.insert(protocol.table_of(state));
+        }
+    }
+    (seen.len(), tables)
 }
 
 /// A path as a list of steps, with the request that each process makes.

@@ -30,19 +30,21 @@ pub(crate) struct Protocol {
     pub(crate) tolerance: Option<u8>,
     /// The most item errors of a batch. Attempts at one batch disagree about the number.
     pub(crate) errors: u8,
+    /// Attempts at a batch, settled one way, whose errors are kept side by side, at most two.
+    pub(crate) attempts: u8,
     /// The owner may cancel the job.
     pub(crate) cancel: bool,
     /// Sweeps and polls.
     pub(crate) sweeps: u8,
     pub(crate) compaction: bool,
-    /// A worker that fills a chunk reads the head and the highest chunk before it reads everything.
-    pub(crate) shortcut: bool,
     /// The end of the job is told to its chunks.
     pub(crate) propagation: bool,
     /// A look reads the head before the chunks.
     pub(crate) head_first: bool,
     /// What happens after the end is explored, too: late facts, and telling the end.
     pub(crate) after_end: bool,
+    /// None of the steps is left out that [`reductions`](crate::reductions) leave out.
+    pub(crate) step_by_step: bool,
     pub(crate) without: Option<Rule>,
 }
 
@@ -50,6 +52,8 @@ pub(crate) struct Protocol {
 pub(crate) enum Action {
     /// The queue hands a batch to the first free worker, which asks whether to begin and is told this.
     Deliver(u8, Step),
+    /// The same, but the answer to the worker's first write is lost.
+    DeliverAndLose(u8, Step),
     /// A process makes its next request.
     Request(usize),
     /// A process makes its next request, loses the answer, and will make it again.
@@ -81,6 +85,10 @@ impl Model for Protocol {
             state.head.total = Some(self.batches);
             self.mark(&mut state);
         }
+        if self.strays == 0 && !self.propagation {
+            // Nobody finds anything who looks at the head.
+            state.chunks.iter_mut().for_each(|chunk| chunk.checked = true);
+        }
         for (number, process) in state.processes.iter_mut().enumerate() {
             process.step = self.first_step(number);
         }
@@ -95,21 +103,26 @@ impl Model for Protocol {
         if state.processes[0].step == Step::Rest {
             for batch in 0..self.batches + self.strays {
                 if state.queue.has(batch) || state.faults > 0 {
-                    let told = self.begin(state, batch).into_iter();
-                    actions.extend(told.map(|step| Action::Deliver(batch, step)));
+                    for step in self.begin(state, batch) {
+                        let waits = u8::from(!state.queue.has(batch));
+                        if self.is_reduced() && state.faults > waits && self.may_lose(state, batch, step) {
+                            actions.push(Action::DeliverAndLose(batch, step));
+                        }
+                        actions.push(Action::Deliver(batch, step));
+                    }
                 }
             }
         }
-        for (number, Process { step, .. }) in state.processes.iter().enumerate() {
+        for (number, Process { step, batch, .. }) in state.processes.iter().enumerate() {
             if *step == Step::Rest {
                 continue;
             }
             actions.push(Action::Request(number));
             if state.faults > 0 {
-                if *step != self.first_step(number) {
+                if self.may_crash(number, *step) {
                     actions.push(Action::Crash(number));
                 }
-                if matches!(step, Step::PutErrors(_) | Step::Write(..) | Step::Swap(..)) {
+                if self.may_lose(state, *batch, *step) {
                     actions.push(Action::LoseAnswer(number));
                 }
             }
@@ -118,7 +131,10 @@ impl Model for Protocol {
             }
         }
         if state.sweeps > 0 && state.processes[SWEEPER].step == Step::Rest && state.head.due {
-            actions.extend([Command::Reconcile, Command::Expire].map(Action::Sweep));
+            actions.push(Action::Sweep(Command::Expire));
+            if !self.is_reduced() {
+                actions.push(Action::Sweep(Command::Reconcile));
+            }
         }
     }
 
@@ -126,15 +142,13 @@ impl Model for Protocol {
         let mut state = last.clone();
         match action {
             Action::Deliver(batch, step) => {
-                if state.queue.has(batch) {
-                    state.queue.set(batch, false);
-                } else {
-                    state.faults -= 1;
-                }
-                if step == Step::Rest && self.is_undone(&state, batch) {
-                    state.breach = Some(Breach::LeftUndone);
-                }
-                state.processes[0] = Process { step, batch };
+                self.deliver(&mut state, batch, step);
+                self.go_on(&mut state, 0);
+            }
+            Action::DeliverAndLose(batch, step) => {
+                self.deliver(&mut state, batch, step);
+                state.faults -= 1;
+                self.request(&mut state, 0);
             }
             Action::Request(number) => {
                 state.processes[number].step = self.request(&mut state, number);
@@ -153,13 +167,14 @@ impl Model for Protocol {
             Action::Sweep(command) => {
                 state.sweeps -= 1;
                 state.processes[SWEEPER].step = Step::Read(Look::of(command));
+                self.go_on(&mut state, SWEEPER);
             }
             Action::ReadStale(number) => {
                 let mut stale = State { chunks: [Chunk::default(); CHUNKS], ..state.clone() };
                 state.processes[number].step = self.request(&mut stale, number);
             }
         }
-        self.forget_names(&mut state);
+        self.forget(&mut state);
         Some(state)
     }
 
@@ -226,33 +241,56 @@ impl Protocol {
         let chunk = &state.chunks[number];
         let total = state.head.total.filter(|_| view.total);
         let settled = chunk.settled_as(place).filter(|_| view.chunk != Seen::Nothing);
-        if total.is_some_and(|total| batch >= total) {
-            return vec![Step::Rest];
-        }
         if view.cancel {
             return vec![Step::Read(Look::of(Command::Confirm))];
+        }
+        if total.is_some_and(|total| batch >= total) {
+            return vec![Step::Rest];
         }
         let completed = settled == Some(Way::Completed)
             || settled.is_some() && self.lacks(Rule::FailedBatchesAreWorkedAgain);
         if completed {
-            let full = match total {
-                None if self.lacks(Rule::BeginKnowsTheCapacity) => false,
-                _ => view.chunk == Seen::All && self.is_full(chunk, number, total),
+            let full = match self.lacks(Rule::BeginKnowsTheCapacity) {
+                true => total.is_some() && self.is_full(chunk, number, total),
+                false => self.is_full(chunk, number, None),
             };
-            let looks = full && !view.end && !self.lacks(Rule::BeginLooks);
-            return vec![if looks { self.todo_of_full().step() } else { Step::Rest }];
+            let ask_ends = full && view.chunk == Seen::All && !view.end && !self.lacks(Rule::BeginLooks);
+            return vec![Todo { ask_ends, ..Todo::default() }.step()];
         }
         if view.end {
             return vec![Step::Rest];
         }
         let may_fail = self.tolerance.is_some() && batch < self.batches;
         let ways = [Way::Completed, Way::Failed].into_iter().filter(|way| may_fail || *way == Way::Completed);
-        ways.flat_map(|way| (0..=self.errors).map(move |errors| Report { way, errors }))
+        let report = |way, errors: u8| Report { way, errors, kept: errors.min(1) };
+        ways.flat_map(|way| (0..=self.errors).map(move |errors| report(way, errors)))
             .map(|report| match report.errors {
                 1.. if !self.lacks(Rule::ErrorsComeFirst) => Step::PutErrors(report),
-                _ => Step::Write(report, Guard::News),
+                _ => Step::Write(report, Guard::News, Check::Spared),
             })
             .collect()
+    }
+
+    /// Hands a batch to the first worker.
+    fn deliver(&self, state: &mut State, batch: u8, step: Step) {
+        if state.queue.has(batch) {
+            state.queue.set(batch, false);
+        } else {
+            state.faults -= 1;
+        }
+        if step == Step::Rest && self.is_undone(state, batch) {
+            state.breach = Some(Breach::LeftUndone);
+        }
+        let seals = |process: &Process| {
+            !matches!(process.step, Step::Rest | Step::Read(Look { command: Command::Reconcile, .. }))
+        };
+        let is_sealed = state.head.total.is_some() && !state.processes[self.splitters()].iter().any(seals);
+        state.processes[0] = Process { step, batch, is_past: is_sealed && batch >= self.batches };
+    }
+
+    /// Whether it makes a difference that the answer to this request is lost, and it is made again.
+    fn may_lose(&self, state: &State, batch: u8, step: Step) -> bool {
+        matches!(step, Step::Write(_, guard, check) if self.write_holds(state, batch, guard, check))
     }
 
     /// Whether a batch of a job that is open has yet to complete.

@@ -82,6 +82,21 @@ fn a_batch_past_the_total_that_is_counted_stands_for_one_that_is_missing() {
 }
 
 #[test]
+fn a_worker_that_does_not_look_before_it_makes_a_chunk_counts_a_batch_past_the_total() {
+    breaks(PAST, Rule::ChecksComeFirst, Protocol { batches: 2, strays: 1, ..SEALED });
+}
+
+#[test]
+fn a_worker_that_does_not_look_after_it_made_a_chunk_leaves_one_past_the_last_open() {
+    breaks(CLOSED, Rule::MakersLookAgain, Protocol { batches: 2, strays: 1, ..SEALED });
+}
+
+#[test]
+fn a_seal_that_does_not_close_leaves_a_chunk_past_the_last_one_open() {
+    breaks(CLOSED, Rule::SealCloses, Protocol { batches: 2, strays: 1, ..SEALED });
+}
+
+#[test]
 fn a_duplicate_that_does_not_look_leaves_what_a_crashed_worker_left() {
     breaks(OVER, Rule::DuplicatesLook, Protocol { faults: 1, ..TWO });
 }
@@ -115,18 +130,18 @@ fn errors_that_come_after_the_outcome_are_lost_in_a_crash() {
 
 #[test]
 fn an_attempt_that_does_not_adopt_earlier_errors_counts_others_than_are_listed() {
-    breaks(LISTED_ONCE_QUIET, Rule::ErrorsAreAdopted, Protocol { faults: 1, ..ERRORS });
+    breaks(LISTED_ONCE_QUIET, Rule::ErrorsAreAdopted, Protocol { attempts: 1, faults: 1, ..ERRORS });
 }
 
 #[test]
-fn without_the_bit_errors_are_listed_of_an_attempt_that_never_counted() {
-    breaks(LISTED_ONCE_QUIET, Rule::OneBitListsErrors, Protocol { faults: 1, ..ERRORS });
+fn without_its_name_errors_are_listed_of_an_attempt_that_never_counted() {
+    breaks(LISTED_ONCE_QUIET, Rule::CountedErrorsAreListed, Protocol { faults: 1, ..ERRORS });
 }
 
 #[test]
-fn a_bit_that_outlives_a_correction_lists_errors_of_an_attempt_that_never_counted() {
+fn a_name_that_outlives_a_correction_lists_errors_of_an_attempt_that_never_counted() {
     let corrected = Protocol { workers: 3, faults: 2, tolerance: Some(1), ..ERRORS };
-    breaks(LISTED_ONCE_QUIET, Rule::CorrectionsSetTheBit, corrected);
+    breaks(LISTED_ONCE_QUIET, Rule::CorrectionsNameTheirs, corrected);
 }
 
 #[test]

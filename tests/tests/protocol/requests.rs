@@ -9,37 +9,32 @@ use crate::{
 impl Protocol {
     /// Makes the next request of a process; gives the one after it.
     pub(crate) fn request(&self, state: &mut State, process: usize) -> Step {
-        let Process { step, batch } = state.processes[process];
+        let Process { step, batch, .. } = state.processes[process];
         let (number, _) = self.place(batch);
         match step {
             Step::Rest => Step::Rest,
-            Step::PutErrors(report) => {
-                let errors = self.put_errors(state, batch, report);
-                Step::Write(Report { errors, ..report }, Guard::News)
-            }
-            Step::Write(report, guard) => self.write(state, batch, report, guard),
+            Step::PutErrors(report) => self.put_errors(state, batch, report),
+            Step::Write(report, guard, check) => self.write(state, process, report, guard, check),
             Step::PutErrorsLate(report, todo) => {
                 self.put_errors(state, batch, report);
                 todo.step()
             }
             Step::Do(todo) => self.do_first(state, number, todo),
-            Step::Delete => {
-                state.chunks[number] = Chunk::default();
-                Step::Rest
-            }
-            Step::ReadHighest(todo) => {
-                let look = self.highest_is_full(state, number);
-                Todo { ask_ends: false, look, ..todo }.step()
-            }
             Step::Read(look) => self.read_next(state, process, look),
             Step::Swap(command, next, ripe) => self.swap(state, command, next, ripe),
-            Step::Mark => {
+            Step::Mark(over) => {
                 self.mark(state);
-                self.look_after_seal()
+                self.close_next(state, over)
             }
             Step::MarkBefore(next) => {
                 self.mark(state);
                 Step::Swap(Command::Seal, next, false)
+            }
+            Step::Close(over) => {
+                while let Some(chunk) = self.open_past(state) {
+                    state.chunks[chunk].capacity = Some(0);
+                }
+                self.after_marks(state, over)
             }
             Step::Tell(number) => {
                 state.chunks[usize::from(number)].told = true;
@@ -52,101 +47,135 @@ impl Protocol {
         }
     }
 
-    /// The first attempt that puts the errors of a batch stands for all that settle it the same way: gives
-    /// the number of its errors.
-    fn put_errors(&self, state: &mut State, batch: u8, report: Report) -> u8 {
+    /// Keeps the errors of an attempt under the first number that is free, or that of the same errors. Where
+    /// none is, the attempt reports those of the last number instead.
+    fn put_errors(&self, state: &mut State, batch: u8, report: Report) -> Step {
         let there = &mut state.errors[usize::from(batch)].rows[report.way as usize];
+        let there = &mut there[usize::from(report.kept - 1)];
         if *there == 0 {
             *there = report.errors;
         }
-        if self.lacks(Rule::ErrorsAreAdopted) { report.errors } else { *there }
+        let errors = match *there == report.errors {
+            true => report.errors,
+            false if report.kept < self.attempts => {
+                return Step::PutErrors(Report { kept: report.kept + 1, ..report });
+            }
+            false if self.lacks(Rule::ErrorsAreAdopted) => report.errors,
+            false => *there,
+        };
+        Step::Write(Report { errors, ..report }, Guard::News, Check::Spared)
     }
 
     /// The write of an outcome. Its answer is the chunk after it, or the chunk that refused it.
-    fn write(&self, state: &mut State, batch: u8, report: Report, guard: Guard) -> Step {
+    fn write(&self, state: &mut State, process: usize, report: Report, guard: Guard, check: Check) -> Step {
+        let Process { batch, is_past, .. } = state.processes[process];
         let (number, place) = self.place(batch);
-        let Report { way, errors } = report;
-        let (head, chunk) = (state.head, &mut state.chunks[number]);
-
-        let has_room = chunk.capacity.is_none_or(|capacity| capacity > place);
-        let holds = match guard {
-            Guard::News => has_room && (!chunk.settled.has(place) || self.lacks(Rule::WritesAreGuarded)),
-            Guard::Correction { compacted: true } => chunk.compacted && chunk.failed.has(place),
-            Guard::Correction { compacted: false } => has_room && chunk.failed.has(place),
-        };
-        if !holds {
-            let chunk = *chunk;
-            if !has_room && !chunk.compacted {
-                // The batch is past the total.
-                if head.total.is_none_or(|total| batch < total) {
-                    state.breach = Some(Breach::RefusedWrongly);
-                }
-                return Step::Rest;
-            }
-            return match (chunk.settled_as(place), way) {
-                (None, _) => Step::Write(report, Guard::News),
-                (Some(Way::Failed), Way::Completed) => {
-                    Step::Write(report, Guard::Correction { compacted: chunk.compacted })
-                }
-                _ => self.after_duplicate(&chunk, number, way),
-            };
+        let fails = report.way == Way::Failed;
+        if !self.write_holds(state, batch, guard, check) {
+            return self.after_refusal(state, batch, report);
         }
 
-        if way == Way::Failed && chunk.accepted.without(chunk.failed).has(place) {
+        let check = self.check_of(state, number, check);
+        let (over, chunk) = (state.head.status.is_terminal(), &mut state.chunks[number]);
+        if fails && chunk.accepted.without(chunk.failed).has(place) {
             state.breach = Some(Breach::CompletedFailed);
+        } else if is_past {
+            state.breach = Some(Breach::CountedPastTotal);
         }
-        let is_first = chunk.accepted.is_empty();
-        chunk.late |= !chunk.exists && head.status.is_terminal();
+        let errors = &mut state.errors[usize::from(batch)];
+        chunk.late |= !chunk.exists && over;
         chunk.exists = true;
+        chunk.checked |= matches!(check, Check::AtChunk(_));
         if guard == Guard::News {
             chunk.settled.set(place, true);
             chunk.accepted.set(place, true);
             chunk.sum += 1;
+        } else {
+            chunk.corrected += 1;
         }
-        let fails = way == Way::Failed;
         chunk.failed.set(place, fails);
-        chunk.ever_failed.set(place, fails || chunk.ever_failed.has(place));
-        let stays = chunk.listed.has(place) && self.lacks(Rule::CorrectionsSetTheBit);
-        chunk.listed.set(place, errors > 0 || stays);
-        state.errors[usize::from(batch)].counted = errors;
-
-        let full = self.is_full(chunk, number, None);
-        if full && chunk.filled_by.is_none() {
+        if report.kept > 0 || !self.lacks(Rule::CorrectionsNameTheirs) {
+            errors.listed = report.kept;
+        }
+        errors.counted = report.errors;
+        if chunk.filled_by.is_none() && self.is_full(chunk, number, None) {
             chunk.filled_by = Some(place);
         }
-        let compacts = full && chunk.capacity.is_none();
-        let looks = fails && (self.is_past_share(chunk) || !self.lacks(Rule::EveryFailureLooks));
-        let after = if full && !looks { self.todo_of_full() } else { Todo::default() };
-        let todo = Todo {
-            check: is_first && (self.propagation || self.strays > 0),
-            compact: self.compaction && (compacts || self.lacks(Rule::FullChunksAreCompacted)),
-            look: looks || after.look,
-            ..after
+        let looks_again = !chunk.checked || matches!(check, Check::AtChunk(true) | Check::Before(true));
+        let check = looks_again && !self.lacks(Rule::MakersLookAgain);
+        let todo = Todo { check, ..self.after_outcome(chunk, number, fails) };
+        if report.errors > 0 && self.lacks(Rule::ErrorsComeFirst) {
+            return Step::PutErrorsLate(report, todo);
+        }
+        todo.step()
+    }
+
+    /// Whether the condition of a write holds.
+    pub(crate) fn write_holds(&self, state: &State, batch: u8, guard: Guard, check: Check) -> bool {
+        let (number, place) = self.place(batch);
+        let chunk = &state.chunks[number];
+        let is_news = !chunk.settled.has(place) || self.lacks(Rule::WritesAreGuarded);
+        let is_as_seen = match guard {
+            Guard::News => chunk.has_room(place) && is_news,
+            Guard::Correction { compacted: true } => chunk.compacted && chunk.failed.has(place),
+            Guard::Correction { compacted: false } => chunk.has_room(place) && chunk.failed.has(place),
         };
-        match errors {
-            1.. if self.lacks(Rule::ErrorsComeFirst) => Step::PutErrorsLate(report, todo),
-            _ => todo.step(),
+        is_as_seen
+            && match self.check_of(state, number, check) {
+                Check::Spared => chunk.checked || self.lacks(Rule::ChecksComeFirst),
+                Check::AtChunk(_) => chunk.exists,
+                Check::Before(_) => true,
+            }
+    }
+
+    /// What a worker knows of the chunk when it writes: see [`reductions`](crate::reductions) for the look at the
+    /// head that comes with the write.
+    fn check_of(&self, state: &State, number: usize, check: Check) -> Check {
+        match check {
+            Check::Spared if self.is_reduced() && self.strays == 0 => {
+                looked_at(&state.chunks[number], state.head)
+            }
+            check => check,
         }
     }
 
-    /// A worker that was told that its batch is settled may be the only one left who can tell that the
-    /// facts decide the job.
-    fn after_duplicate(&self, chunk: &Chunk, number: usize, way: Way) -> Step {
-        if self.lacks(Rule::DuplicatesLook) {
-            return Step::Rest;
+    /// A refused write answers with the chunk. If nobody has checked it yet, the worker looks at the head.
+    fn after_refusal(&self, state: &mut State, batch: u8, report: Report) -> Step {
+        let (number, place) = self.place(batch);
+        let (head, chunk) = (state.head, state.chunks[number]);
+        let fails = report.way == Way::Failed;
+        let check = looked_at(&chunk, head);
+        let is_past = head.total.is_some_and(|total| batch >= total);
+        if check != Check::Spared && is_past {
+            let close = chunk.exists && self.open_past(state) == Some(number);
+            return Todo { close, ..Todo::default() }.step();
         }
-        if way == Way::Failed && !self.lacks(Rule::FailingDuplicatesLook) {
-            return Todo { look: true, ..Todo::default() }.step();
+        if !chunk.has_room(place) && !chunk.compacted {
+            if head.total.is_some() && !is_past || head.total.is_none() {
+                state.breach = Some(Breach::RefusedWrongly);
+            }
+            return self.after_outcome(&chunk, number, fails).step();
         }
-        match self.is_full(chunk, number, None) {
-            true => self.todo_of_full().step(),
-            false => Step::Rest,
+        match (chunk.settled_as(place), report.way) {
+            (None, _) => Step::Write(report, Guard::News, check),
+            (Some(Way::Failed), Way::Completed) => {
+                Step::Write(report, Guard::Correction { compacted: chunk.compacted }, check)
+            }
+            // Whoever is told "duplicate" may be the only one left who can tell that the facts decide.
+            _ if self.lacks(Rule::DuplicatesLook) => Step::Rest,
+            _ => {
+                let fails = fails && !self.lacks(Rule::FailingDuplicatesLook);
+                self.after_outcome(&chunk, number, fails).step()
+            }
         }
     }
 
-    /// A chunk is full: it may have been the last one.
-    pub(crate) fn todo_of_full(&self) -> Todo {
-        Todo { ask_ends: self.shortcut, look: !self.shortcut, ..Todo::default() }
+    /// What a worker has to do whose outcome is in this chunk, by its own write or before.
+    fn after_outcome(&self, chunk: &Chunk, number: usize, fails: bool) -> Todo {
+        let full = self.is_full(chunk, number, None);
+        let look = fails && (self.is_past_share(chunk) || !self.lacks(Rule::EveryFailureLooks));
+        let compacts = full && chunk.capacity.is_none() || self.lacks(Rule::FullChunksAreCompacted);
+        Todo { look, ask_ends: full && !look, compact: self.compaction && compacts, ..Todo::default() }
     }
 
     /// Whether a chunk has more failures than its share of the tolerance. (Only where the rule is removed.)
@@ -165,41 +194,43 @@ impl Protocol {
 
     /// Does the first of what a worker has still to do.
     fn do_first(&self, state: &mut State, number: usize, todo: Todo) -> Step {
-        let (head, chunk) = (state.head, &mut state.chunks[number]);
+        let over = state.head.status.is_terminal();
         if todo.check {
-            let first = number as u8 * self.capacity;
-            return match head.total {
-                Some(total) if total <= first => Step::Delete,
-                _ => Todo { check: false, tell: head.status.is_terminal(), ..todo }.step(),
-            };
-        }
-        if todo.tell {
-            chunk.told |= chunk.exists;
-            return Todo { tell: false, ..todo }.step();
+            let close = state.head.total.is_some() && self.open_past(state) == Some(number);
+            let tell = over && self.propagation && !state.chunks[number].told;
+            return Todo { check: false, close, tell, ..todo }.step();
         }
         if todo.ask_ends {
-            // Before the seal nothing completes, and the seal looks.
-            return match head.status.is_terminal() || head.total.is_none() {
-                true => Todo { ask_ends: false, ..todo }.step(),
-                false => Step::ReadHighest(todo),
-            };
+            let look = !over && self.highest_is_full(state, number);
+            return Todo { ask_ends: false, look, ..todo }.step();
         }
-        if todo.compact {
-            let full = chunk.settled.count() == self.capacity;
-            if full || self.lacks(Rule::FullChunksAreCompacted) {
-                chunk.compacted = true;
-                chunk.settled = Set::EMPTY;
-                chunk.capacity = Some(0);
-            }
-            return Todo { compact: false, ..todo }.step();
+        let chunk = &mut state.chunks[number];
+        if todo.close {
+            chunk.capacity = Some(0);
+            return Todo { close: false, ..todo }.step();
         }
-        if todo.look { Step::Read(Look::of(Command::Reconcile)) } else { Step::Rest }
+        if todo.tell {
+            chunk.told = true;
+            return Todo { tell: false, ..todo }.step();
+        }
+        if todo.compact
+            && (chunk.settled.count() == self.capacity || self.lacks(Rule::FullChunksAreCompacted))
+        {
+            chunk.compacted = true;
+            chunk.settled = Set::EMPTY;
+            chunk.capacity = Some(0);
+        }
+        Todo { compact: false, ..todo }.step()
     }
 
     /// The shortcut of a worker whose own chunk, `own`, is full. Batches come roughly in order, so that the
-    /// highest chunk nearly always tells that the job is open.
+    /// highest chunk nearly always tells that the job is open. Before the seal nothing completes, and the
+    /// seal looks.
     fn highest_is_full(&self, state: &State, own: usize) -> bool {
         let Some(highest) = state.chunks.iter().rposition(|chunk| chunk.exists) else { return false };
+        if state.head.total.is_none() {
+            return false;
+        }
         let last = usize::from(self.chunks() - 1);
         if self.lacks(Rule::HighestChunkIsRead) {
             return highest == own;
@@ -212,9 +243,10 @@ impl Protocol {
     }
 
     /// Reads the next item of the job, strongly consistent; after the last one, decides.
-    fn read_next(&self, state: &State, process: usize, mut look: Look) -> Step {
+    fn read_next(&self, state: &mut State, process: usize, mut look: Look) -> Step {
         if look.read == 0 {
-            look.ripe = self.is_ripe(state);
+            // What a look decides that does not command anything is what the facts decide.
+            look.ripe = look.command != Command::Reconcile && self.is_ripe(state);
         }
         let tolerance = self.tolerance.unwrap_or(0);
         let number = look.read.checked_sub(u8::from(self.head_first));
@@ -234,8 +266,15 @@ impl Protocol {
             }
         };
         look.read += 1;
-        let decided = look.failed > tolerance;
-        if decided {
+        // The batches of the chunks that are still to be read, all of which may have failed.
+        let first = number.map_or(0, |number| (number + 1) * self.capacity);
+        let may_fail = self.tolerance.map_or(0, |_| (self.batches + self.strays).saturating_sub(first));
+        let is_open = look.missing > self.strays && look.failed + may_fail <= tolerance;
+        let is_known = is_open && self.strays == 0 && self.is_reduced();
+        if is_known {
+            (look.failed, look.ripe) = (0, false);
+        }
+        if look.failed > tolerance || is_known {
             // Other chunks make no difference any more.
             look.read = look.read.max(self.slots() + u8::from(self.head_first));
         }
@@ -244,32 +283,28 @@ impl Protocol {
                 self.conclude(state, process, look, head)
             }
             // Nothing makes a difference any more.
-            _ if look.command == Command::Reconcile
-                && self.tolerance.is_none()
-                && look.missing > self.strays
-                && process != SWEEPER =>
-            {
-                Step::Rest
-            }
+            _ if is_open && look.command == Command::Reconcile && process != SWEEPER => Step::Rest,
             // It is the same at any later time, so it may as well be read together with the next item.
             _ if is_final => self.read_next(state, process, look),
             _ => Step::Read(look),
         }
     }
 
-    fn conclude(&self, state: &State, process: usize, look: Look, head: Head) -> Step {
+    fn conclude(&self, state: &mut State, process: usize, look: Look, head: Head) -> Step {
         let overwrites = process == SWEEPER && self.lacks(Rule::SweepersSwap);
-        if head.status.is_terminal() && !overwrites {
-            let propagates = process == SWEEPER && head.due && self.propagation;
-            return if propagates { tell_from(state, 0) } else { Step::Rest };
-        }
         let seals = look.command == Command::Seal;
+        if head.status.is_terminal() && !overwrites {
+            let is_sealed = seals && head.total.is_some();
+            let tells = is_sealed || process == SWEEPER && head.due && self.propagation;
+            return if tells { self.propagate(state, true) } else { Step::Rest };
+        }
         match self.decide(look, head) {
             Some(next) if seals && self.lacks(Rule::HeadBeforeMark) => Step::MarkBefore(next),
+            Some(next) if self.is_reduced() => self.swap(state, look.command, next, look.ripe),
             Some(next) => Step::Swap(look.command, next, look.ripe),
             // It is sealed already, maybe by this splitter before it crashed.
             None if seals && head.total.is_some() && !self.lacks(Rule::SealIsRepeated) => {
-                self.mark_after_seal()
+                self.propagate(state, false)
             }
             None => Step::Rest,
         }
@@ -318,30 +353,50 @@ impl Protocol {
         }
         state.head = next;
         let over = next.status.is_terminal();
+        if over && self.propagation {
+            state.head.due = !self.lacks(Rule::DueUntilTold);
+        }
         match command {
-            _ if over && self.propagation => {
-                state.head.due = !self.lacks(Rule::DueUntilTold);
-                tell_from(state, 0)
-            }
-            Command::Seal if !over && self.lacks(Rule::HeadBeforeMark) => self.look_after_seal(),
-            Command::Seal if !over => self.mark_after_seal(),
+            Command::Seal if !over && self.lacks(Rule::HeadBeforeMark) => self.after_marks(state, over),
+            Command::Seal => self.propagate(state, over),
+            _ if over && self.propagation => self.propagate(state, over),
             _ => Step::Rest,
         }
     }
 
-    fn mark_after_seal(&self) -> Step {
-        if self.batches.is_multiple_of(self.capacity) || self.lacks(Rule::LastChunkIsMarked) {
-            self.look_after_seal()
+    /// What follows a seal or an end: the last chunk is told its capacity, those past it are closed, and then
+    /// the chunks are told of the end, or the job is read again.
+    fn propagate(&self, state: &State, over: bool) -> Step {
+        let (number, size) = self.place(self.batches);
+        let Chunk { capacity, compacted, .. } = state.chunks[number];
+        let stays = capacity == Some(size) || compacted && !self.lacks(Rule::CompactedChunksStayClosed);
+        if state.head.total.is_none() || size == 0 || stays || self.lacks(Rule::LastChunkIsMarked) {
+            self.close_next(state, over)
         } else {
-            Step::Mark
+            Step::Mark(over)
         }
     }
 
-    fn look_after_seal(&self) -> Step {
-        match self.lacks(Rule::SealLooks) {
-            true => Step::Rest,
-            false => Step::Read(Look::of(Command::Reconcile)),
+    fn close_next(&self, state: &State, over: bool) -> Step {
+        let is_open = state.head.total.is_some() && self.open_past(state).is_some();
+        match is_open && !self.lacks(Rule::SealCloses) {
+            true => Step::Close(over),
+            false => self.after_marks(state, over),
         }
+    }
+
+    fn after_marks(&self, state: &State, over: bool) -> Step {
+        match over {
+            true if self.propagation => tell_from(state, 0),
+            false if !self.lacks(Rule::SealLooks) => Step::Read(Look::of(Command::Reconcile)),
+            _ => Step::Rest,
+        }
+    }
+
+    /// The chunk past the last one that is there and has not been closed.
+    pub(crate) fn open_past(&self, state: &State) -> Option<usize> {
+        let mut past = usize::from(self.chunks())..usize::from(self.slots());
+        past.find(|number| state.chunks[*number].exists && state.chunks[*number].capacity.is_none())
     }
 
     /// Tells the last chunk how many batches it has, unless it is compacted.
@@ -359,6 +414,16 @@ impl Protocol {
     }
 }
 
+/// What a worker knows that found a chunk like this, and then looked at the head if it had to.
+fn looked_at(chunk: &Chunk, head: Head) -> Check {
+    let over = head.status.is_terminal();
+    match (chunk.checked, chunk.exists) {
+        (true, _) => Check::Spared,
+        (false, true) => Check::AtChunk(over),
+        (false, false) => Check::Before(over),
+    }
+}
+
 /// Tells the chunks from this number on that the job is over; then takes it off the index.
 fn tell_from(state: &State, number: u8) -> Step {
     let next = (usize::from(number)..CHUNKS).find(|number| state.chunks[*number].exists);
@@ -366,6 +431,11 @@ fn tell_from(state: &State, number: u8) -> Step {
 }
 
 impl Chunk {
+    /// Whether the chunk may have a batch at this place, as far as it knows its size.
+    fn has_room(&self, place: u8) -> bool {
+        self.capacity.is_none_or(|capacity| capacity > place)
+    }
+
     /// The settled batches, also those that compaction dropped.
     fn all_settled(&self, capacity: u8) -> Set {
         if self.compacted { Set::first(capacity) } else { self.settled }
@@ -380,6 +450,11 @@ impl Chunk {
 
 impl Todo {
     pub(crate) fn step(self) -> Step {
-        if self == Self::default() { Step::Rest } else { Step::Do(self) }
+        match self {
+            Self { check: false, close: false, tell: false, ask_ends: false, compact: false, look } => {
+                if look { Step::Read(Look::of(Command::Reconcile)) } else { Step::Rest }
+            }
+            todo => Step::Do(todo),
+        }
     }
 }

@@ -36,6 +36,12 @@ pub(crate) enum Rule {
     StraysHideNoEnd,
     /// Batches past the total are not counted where the total is known.
     StraysAreMasked,
+    /// Into a chunk that nobody has checked a worker writes only after a look at the head.
+    ChecksComeFirst,
+    /// Whoever may have made a chunk looks at the head once more, and closes a chunk past the last one.
+    MakersLookAgain,
+    /// The seal closes the chunks past the last one.
+    SealCloses,
     /// A worker that is told "duplicate" looks whether the job is decided, as if its write had counted.
     DuplicatesLook,
     /// Also a worker whose batch failed.
@@ -48,12 +54,12 @@ pub(crate) enum Rule {
     CompactedChunksStayClosed,
     /// The errors of a batch are written before its outcome.
     ErrorsComeFirst,
-    /// Whoever finds the errors of an earlier attempt reports that attempt's numbers.
+    /// Whoever finds all numbers taken by the errors of earlier attempts reports the last one's.
     ErrorsAreAdopted,
-    /// Only errors are listed whose bit was set by the write that counted their batch.
-    OneBitListsErrors,
-    /// A correction sets the bit to what its own attempt says.
-    CorrectionsSetTheBit,
+    /// Only the errors of that attempt are listed that the write names which counted their batch.
+    CountedErrorsAreListed,
+    /// A correction names its own attempt, also if that has no errors.
+    CorrectionsNameTheirs,
     /// A job that is over stays due until all its chunks have been told.
     DueUntilTold,
     /// A failed batch that is delivered again is worked on again.
@@ -69,6 +75,9 @@ pub(crate) const FINAL: &str = "a terminal status never changes";
 pub(crate) const NEVER_BACK: &str = "a completed batch never fails";
 pub(crate) const ACCEPTED: &str = "no batch of the job is refused as past its total";
 pub(crate) const WORKED_ON: &str = "no batch is left undone while the job is open";
+pub(crate) const PAST: &str = "no batch past the total counts whose worker begins after the seal";
+pub(crate) const CLOSED: &str =
+    "once all is quiet and nothing went wrong, every chunk past the last one is closed";
 pub(crate) const FACTS_FIRST: &str = "a job whose batches have all settled ends by them";
 pub(crate) const WHOLE: &str = "no job completes with a batch missing";
 pub(crate) const TOLERATED: &str = "no job completes with more failures than it tolerates";
@@ -91,6 +100,13 @@ pub(crate) fn properties(protocol: &Protocol) -> Vec<Property<Protocol>> {
         Property::always(NEVER_BACK, |_, state: State<'_>| state.breach != Some(Breach::CompletedFailed)),
         Property::always(ACCEPTED, |_, state: State<'_>| state.breach != Some(Breach::RefusedWrongly)),
         Property::always(WORKED_ON, |_, state: State<'_>| state.breach != Some(Breach::LeftUndone)),
+        Property::always(PAST, |_, state: State<'_>| state.breach != Some(Breach::CountedPastTotal)),
+        Property::always(CLOSED, |protocol: &Protocol, state: State<'_>| {
+            // Whatever a worker left that died, the next one looks at the head before it writes.
+            let went_wrong = state.faults < protocol.faults;
+            let is_closed = state.head.total.is_none() || protocol.open_past(state).is_none();
+            went_wrong || is_closed || !is_quiet(protocol, state)
+        }),
         Property::always(FACTS_FIRST, |_, state: State<'_>| state.breach != Some(Breach::FactsOverruled)),
         Property::always(WHOLE, |protocol: &Protocol, state: State<'_>| {
             state.head.status != Status::Completed || protocol.is_ripe(state)
@@ -99,8 +115,8 @@ pub(crate) fn properties(protocol: &Protocol) -> Vec<Property<Protocol>> {
             state.head.status != Status::Completed || !protocol.is_exceeded(failures(state))
         }),
         Property::always(EXCEEDED, |protocol: &Protocol, state: State<'_>| {
-            let ever = state.chunks.iter().map(|chunk| chunk.ever_failed.count()).sum();
-            state.head.status != Status::Failed || protocol.is_exceeded(ever)
+            let corrected: u8 = state.chunks.iter().map(|chunk| chunk.corrected).sum();
+            state.head.status != Status::Failed || protocol.is_exceeded(failures(state) + corrected)
         }),
         Property::always(ASKED, |_, state: State<'_>| {
             state.head.status != Status::Cancelled || state.head.cancel_requested
@@ -132,7 +148,7 @@ pub(crate) fn properties(protocol: &Protocol) -> Vec<Property<Protocol>> {
         state.head.status == Status::Failed
     });
     happens(protocol.tolerance.is_some(), "a failed batch completes", |_, state| {
-        state.chunks.iter().any(|chunk| !chunk.ever_failed.without(chunk.failed).is_empty())
+        state.chunks.iter().any(|chunk| chunk.corrected > 0)
     });
     happens(protocol.cancel, "a job is cancelled", |_, state| state.head.status == Status::Cancelled);
     happens(protocol.sweeps > 0, "a job expires", |_, state| state.head.status == Status::Expired);
@@ -155,7 +171,7 @@ impl Protocol {
 }
 
 /// Whether no message waits and nobody is at work. The owner may never ask, and no sweep may ever come.
-fn is_quiet(protocol: &Protocol, state: &State) -> bool {
+pub(crate) fn is_quiet(protocol: &Protocol, state: &State) -> bool {
     let mut processes = state.processes.iter().enumerate();
     state.queue.is_empty()
         && processes.all(|(number, process)| {
@@ -167,13 +183,17 @@ fn failures(state: &State) -> u8 {
     state.chunks.iter().map(|chunk| chunk.failed.count()).sum()
 }
 
-/// Whether a message of a batch that failed waits, or is being handled.
+/// Whether a message of a batch that failed waits or is being handled, or a worker reads the job.
 fn has_failures_to_handle(protocol: &Protocol, state: &State) -> bool {
     let failed = |batch: u8| {
         let (number, place) = protocol.place(batch);
         state.chunks[number].failed.has(place)
     };
-    let handles = |worker: &Process| worker.step != Step::Rest && failed(worker.batch);
+    let handles = |worker: &Process| match worker.step {
+        Step::Rest => false,
+        Step::Read(_) => true,
+        _ => failed(worker.batch),
+    };
     (0..protocol.batches).any(|batch| state.queue.has(batch) && failed(batch))
         || state.processes[..protocol.workers].iter().any(handles)
 }
@@ -181,10 +201,10 @@ fn has_failures_to_handle(protocol: &Protocol, state: &State) -> bool {
 /// How many errors of a batch a listing shows.
 fn listed(protocol: &Protocol, state: &State, batch: u8) -> u8 {
     let (number, place) = protocol.place(batch);
-    let rows = state.errors[usize::from(batch)].rows;
+    let Errors { rows, listed, .. } = state.errors[usize::from(batch)];
     match state.chunks[number].settled_as(place) {
-        _ if protocol.lacks(Rule::OneBitListsErrors) => rows.iter().sum(),
-        Some(way) if state.chunks[number].listed.has(place) => rows[way as usize],
+        _ if protocol.lacks(Rule::CountedErrorsAreListed) => rows.iter().flatten().sum(),
+        Some(way) if listed > 0 => rows[way as usize][usize::from(listed - 1)],
         _ => 0,
     }
 }

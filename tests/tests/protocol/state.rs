@@ -8,6 +8,8 @@ pub(crate) const CHUNKS: usize = 4;
 pub(crate) const BATCHES: usize = 8;
 /// Workers that a state has room for.
 pub(crate) const WORKERS: usize = 3;
+/// Attempts at one batch, settled one way, whose errors a state has room for.
+pub(crate) const ATTEMPTS: usize = 2;
 /// The processes in a state: workers, splitters, the owner, and a sweeper.
 pub(crate) const PROCESSES: usize = WORKERS + 4;
 
@@ -66,20 +68,20 @@ pub(crate) struct Chunk {
     pub(crate) settled: Set,
     /// `f`: those of them that failed.
     pub(crate) failed: Set,
-    /// `e0` to `e2`: the batches whose errors are listed.
-    pub(crate) listed: Set,
     /// Stands for all the sums: every outcome that is counted adds one.
     pub(crate) sum: u8,
     /// `cap`: how many batches of the job the chunk has, if the seal has told it; 0 after compaction.
     pub(crate) capacity: Option<u8>,
+    /// `k`: somebody has looked, since it exists, that the job has it.
+    pub(crate) checked: bool,
     /// `z`: all its batches are settled.
     pub(crate) compacted: bool,
     /// `st`: it was told that the job is over.
     pub(crate) told: bool,
     /// Not stored: the batches whose outcome was ever accepted.
     pub(crate) accepted: Set,
-    /// Not stored: the batches that ever failed.
-    pub(crate) ever_failed: Set,
+    /// Not stored: how many batches failed first, and completed later.
+    pub(crate) corrected: u8,
     /// Not stored: the batch whose outcome filled the chunk.
     pub(crate) filled_by: Option<u8>,
     /// Not stored: whether it was created after the end of the job.
@@ -89,8 +91,10 @@ pub(crate) struct Chunk {
 /// The items `error#…` of a batch and what was counted of it, as numbers of errors.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub(crate) struct Errors {
-    /// By the way the batch was settled; 0 is no item.
-    pub(crate) rows: [u8; 2],
+    /// By the way the batch was settled, and by attempt; 0 is no item.
+    pub(crate) rows: [[u8; ATTEMPTS]; 2],
+    /// `e0` to `e5`, stored in its chunk: the attempt whose errors are listed, from 1; 0 is none.
+    pub(crate) listed: u8,
     /// Stored in the sums of its chunk only.
     pub(crate) counted: u8,
 }
@@ -108,6 +112,8 @@ pub(crate) struct Process {
     pub(crate) step: Step,
     /// The batch whose message a worker has.
     pub(crate) batch: u8,
+    /// Not stored: the worker began when the seal was done, and its batch is past the total.
+    pub(crate) is_past: bool,
 }
 
 /// The request that a process makes next.
@@ -116,24 +122,22 @@ pub(crate) enum Step {
     /// None: a worker waits for a message, and everybody else is done.
     #[default]
     Rest,
-    /// Put the item of the batch's errors, or adopt the one that is there.
+    /// Put the item of the batch's errors, unless an earlier attempt's is there.
     PutErrors(Report),
     /// Write the outcome into the chunk.
-    Write(Report, Guard),
+    Write(Report, Guard, Check),
     /// Put the errors after the outcome. (Only where the rule is removed.)
     PutErrorsLate(Report, Todo),
     /// Do the first of these things.
     Do(Todo),
-    /// Delete a chunk that the job has no room for.
-    Delete,
-    /// Read the highest chunk, after the head.
-    ReadHighest(Todo),
     /// Read the next item of the job.
     Read(Look),
     /// Swap the head. The flag is [`Look::ripe`].
     Swap(Command, Head, bool),
-    /// Tell the last chunk its capacity.
-    Mark,
+    /// Tell the last chunk its capacity. The flag says whether the job is over.
+    Mark(bool),
+    /// Tell the chunks past the last one that they have room for none; likewise.
+    Close(bool),
     /// The same before the head is swapped. (Only where the rule is removed.)
     MarkBefore(Head),
     /// Tell the chunk of this number that the job is over.
@@ -148,6 +152,8 @@ pub(crate) struct Report {
     pub(crate) way: Way,
     /// How many items had an error.
     pub(crate) errors: u8,
+    /// Under which number, from 1, these errors are kept, if there are any.
+    pub(crate) kept: u8,
 }
 
 /// The condition of the write of an outcome.
@@ -159,11 +165,24 @@ pub(crate) enum Guard {
     Correction { compacted: bool },
 }
 
+/// What a worker knows of a chunk before it writes into it. With the flag it has seen that the job is over.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum Check {
+    /// Nothing: the write holds if the chunk says that somebody has looked.
+    Spared,
+    /// The job has it, and it is there: the write says so.
+    AtChunk(bool),
+    /// The job has it, and it was not there: whoever makes it has to look once more.
+    Before(bool),
+}
+
 /// What a worker has to do after its write.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub(crate) struct Todo {
-    /// It created the chunk: has the job room for it, and is the job over?
+    /// It may have created the chunk: does the job have it, and is the job over?
     pub(crate) check: bool,
+    /// The chunk is to be told that it has room for none.
+    pub(crate) close: bool,
     /// The chunk is to be told that the job is over.
     pub(crate) tell: bool,
     /// The chunk is full: is it the last one?
@@ -224,6 +243,8 @@ pub(crate) enum Breach {
     LeftUndone,
     /// All batches had settled, and then something else was decided.
     FactsOverruled,
+    /// A batch past the total counted, whose worker began when the seal was done.
+    CountedPastTotal,
 }
 
 /// A set of batches, or of places in a chunk.

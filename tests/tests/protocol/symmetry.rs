@@ -4,10 +4,13 @@
 use crate::{model::Protocol, state::*};
 
 impl Protocol {
-    /// Puts what is alike in order.
-    pub(crate) fn forget_names(&self, state: &mut State) {
+    /// Puts what is alike in order, after what makes no difference is dropped.
+    pub(crate) fn forget(&self, state: &mut State) {
+        if self.is_reduced() {
+            self.forget_the_past(state);
+        }
         for process in state.processes.iter_mut().filter(|process| process.step == Step::Rest) {
-            process.batch = 0;
+            *process = Process::default();
         }
         for number in 0..usize::from(self.chunks()) {
             let first = number as u8 * self.capacity;
@@ -34,7 +37,7 @@ impl Protocol {
             }
         }
         holders.sort_unstable();
-        let sets = [chunk.settled, chunk.failed, chunk.listed, chunk.accepted, chunk.ever_failed];
+        let sets = [chunk.settled, chunk.failed, chunk.accepted];
         (
             sets.map(|set| set.has(place)),
             chunk.filled_by == Some(place),
@@ -49,13 +52,7 @@ impl Protocol {
         let (number, i) = self.place(one);
         let (_, j) = self.place(other);
         let chunk = &mut state.chunks[number];
-        for set in [
-            &mut chunk.settled,
-            &mut chunk.failed,
-            &mut chunk.listed,
-            &mut chunk.accepted,
-            &mut chunk.ever_failed,
-        ] {
+        for set in [&mut chunk.settled, &mut chunk.failed, &mut chunk.accepted] {
             set.swap(i, j);
         }
         let exchanged = |name: u8, one: u8, other: u8| match name {
