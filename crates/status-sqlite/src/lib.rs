@@ -79,7 +79,8 @@
 //!   systems do not have.
 //! - One write at a time, whatever the number of processes. A write waits up to five seconds for
 //!   another process, and is then [`StoreError::Throttled`].
-//! - A check after an unclean end reads the whole file.
+//! - A check after an unclean end reads the whole file. So does opening a file that another process
+//!   has open at that moment: the two cannot be told apart.
 //! - Damage is found where it is read. A disk that loses what it has acknowledged is not found out.
 //!
 //! # Why `synchronous = FULL`
