@@ -141,7 +141,7 @@ pub(crate) enum Command {
     /// deadline. Run it periodically.
     Sweep,
     /// Copies a SQLite file while work goes on. A copy made by other means may lack what is still in the
-    /// file's log.
+    /// file's log. To restore one, remove the old file with its `-wal` and `-shm`, and copy it there.
     Backup {
         /// The file to write, which must not exist.
         file: PathBuf,

@@ -1,9 +1,6 @@
 //! A copy of the file, taken while work goes on.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::Path};
 
 use rusqlite::{
     Connection,
@@ -13,21 +10,12 @@ use status_core::StoreError;
 
 use crate::{
     failure::Failure,
-    open::{connect, create_private, quick_check},
+    open::{connect, damage},
 };
 
-/// Copies one state of the file to `to`, checks the copy, and only then gives it its name.
+/// Copies one state of the file to `to`, checks the copy, and only then gives it its name. Until then it has a name
+/// of its own beside it, which goes if anything fails.
 pub(crate) fn backup(from: &Connection, to: &Path) -> Result<(), Failure> {
-    let partial = with_suffix(to, ".partial");
-    let copied = copy(from, to, &partial);
-    if copied.is_err() {
-        // What is half-done is no backup. That it cannot be removed is no news.
-        let _ = fs::remove_file(&partial);
-    }
-    copied
-}
-
-fn copy(from: &Connection, to: &Path, partial: &Path) -> Result<(), Failure> {
     let io = |source: io::Error| StoreError::Unavailable {
         operation: "backup",
         subject: to.display().to_string(),
@@ -36,13 +24,11 @@ fn copy(from: &Connection, to: &Path, partial: &Path) -> Result<(), Failure> {
     if to.exists() {
         return Err(io(io::Error::new(io::ErrorKind::AlreadyExists, "there is such a file already")).into());
     }
-    // A copy that was interrupted.
-    match fs::remove_file(partial) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error).into()),
-        _ => {}
-    }
-    create_private(partial).map_err(io)?;
-    let mut into = connect(partial)?;
+    // Readable by its owner alone.
+    let copy = tempfile::Builder::new().prefix(".backup-").tempfile_in(folder_of(to)).map_err(io)?;
+    let mut into = connect(copy.path())?;
+    // A copy that is interrupted goes as a whole: it needs no journal.
+    into.pragma_update_and_check(None, "journal_mode", "OFF", |_| Ok(()))?;
     // All of it in one step: a copy in several begins again whenever somebody writes in between.
     let step = Backup::new(from, &mut into)?.step(-1)?;
     if step != StepResult::Done {
@@ -51,13 +37,13 @@ fn copy(from: &Connection, to: &Path, partial: &Path) -> Result<(), Failure> {
     }
     // One file, without a log beside it.
     into.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))?;
-    if let Some(findings) = quick_check(&into)? {
+    if let Some(findings) = damage(&into)? {
         let subject = to.display().to_string();
         return Err(StoreError::Corrupt { subject, why: format!("the copy is damaged: {findings}") }.into());
     }
     into.close().map_err(|(_, error)| error)?;
-    fs::File::open(partial).and_then(|file| file.sync_all()).map_err(io)?;
-    fs::rename(partial, to).map_err(io)?;
+    copy.as_file().sync_all().map_err(io)?;
+    copy.persist_noclobber(to).map_err(|error| io(error.error))?;
     sync_folder(to).map_err(io)?;
     Ok(())
 }
@@ -65,15 +51,11 @@ fn copy(from: &Connection, to: &Path, partial: &Path) -> Result<(), Failure> {
 /// Makes the name durable, too.
 fn sync_folder(of: &Path) -> io::Result<()> {
     #[cfg(unix)]
-    if let Some(folder) = of.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        return fs::File::open(folder)?.sync_all();
-    }
-    let _ = of;
+    return fs::File::open(folder_of(of))?.sync_all();
+    #[cfg(not(unix))]
     Ok(())
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -67,6 +67,10 @@ fn decode(row: &Row<'_>, job: &Job) -> Result<Sums, Failure> {
     let highest: Option<u32> = row.get(6)?;
     let highest = highest.map(|highest| BatchIndex::new(highest.into())).transpose();
     facts.highest = highest.map_err(|_| damaged("the highest batch is past what a job may have"))?;
+    let known = facts.highest.map_or(0, |highest| highest.get() + 1);
+    if facts.counts.completed.saturating_add(facts.counts.failed) > known {
+        return Err(damaged("more batches are counted than there are"));
+    }
     let moments: Vec<u8> = row.get(7)?;
     let (sums, rest) = moments.as_chunks::<SUM_BYTES>();
     if sums.len() != Sum::ALL.len() || !rest.is_empty() {

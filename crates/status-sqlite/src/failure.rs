@@ -78,41 +78,53 @@ impl Failure {
             // A column that does not hold what it should.
             return StoreError::Corrupt { subject, why: error.to_string() };
         };
-        let advice = match code {
+        match code {
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
-                return StoreError::Throttled { operation, subject, source: error.into() };
+                StoreError::Throttled { operation, subject, source: error.into() }
             }
             ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
-                let why = format!("the database file is damaged ({error}); restore a backup");
-                return StoreError::Corrupt { subject, why };
+                let why = format!("the database file is damaged ({error}); {RESTORE}");
+                StoreError::Corrupt { subject, why }
             }
-            ErrorCode::DiskFull => "free space on the disk",
-            ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen => {
-                "make the file and its folder writable"
-            }
-            ErrorCode::SystemIoFailure => "look at the disk and the system's log",
-            _ => return StoreError::Unavailable { operation, subject, source: error.into() },
-        };
-        StoreError::Unavailable { operation, subject, source: Box::new(Advised { advice, error }) }
+            _ => StoreError::Unavailable { operation, subject, source: Box::new(Advised(error)) },
+        }
     }
 }
 
-/// An error of SQLite that somebody can do something about.
+/// What to do about a damaged file. A log that is left beside a copy would be played into it.
+pub(crate) const RESTORE: &str = "restore a backup: remove the file and those beside it that end in `-wal` \
+                                  and `-shm`, and copy the backup there";
+
+/// An error of SQLite, with what can be done about it.
 #[derive(Debug)]
-struct Advised {
-    advice: &'static str,
-    error: rusqlite::Error,
+pub(crate) struct Advised(pub(crate) rusqlite::Error);
+
+impl Advised {
+    fn advice(&self) -> Option<&'static str> {
+        let error = self.0.sqlite_error()?;
+        match error.code {
+            ErrorCode::DiskFull => Some("free space on the disk"),
+            // The memory that the log is shared by is a file, too.
+            _ if error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE => Some("free space on the disk"),
+            ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen => {
+                Some("make the file and its folder writable")
+            }
+            ErrorCode::SystemIoFailure => Some("look at the disk and the system's log"),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Advised {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; {}", self.error, self.advice)
+        write!(f, "{}", self.0)?;
+        self.advice().map_or(Ok(()), |advice| write!(f, "; {advice}"))
     }
 }
 
 impl std::error::Error for Advised {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.error)
+        Some(&self.0)
     }
 }
 
@@ -149,6 +161,7 @@ mod tests {
             (ffi::SQLITE_READONLY, "writable"),
             (ffi::SQLITE_CANTOPEN, "writable"),
             (ffi::SQLITE_IOERR, "look at the disk"),
+            (ffi::SQLITE_IOERR_SHMSIZE, "free space"),
         ] {
             match said_of(code) {
                 StoreError::Unavailable { operation: "report", subject, source } => {

@@ -14,11 +14,11 @@ pub(crate) struct Stored {
 
 /// A job whose retention is not over.
 pub(crate) fn find(connection: &Connection, id: JobId, now: Timestamp) -> Result<Option<Stored>, Failure> {
-    let mut find =
-        connection.prepare_cached("SELECT seq, id, record FROM jobs WHERE id = ?1 AND expires_at > ?2")?;
+    let mut find = connection
+        .prepare_cached("SELECT seq, id, record, revision FROM jobs WHERE id = ?1 AND expires_at > ?2")?;
     let mut rows = find.query(params![id.to_string(), now.as_millisecond()])?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    Ok(Some(Stored { seq: row.get(0)?, job: decode(row, 1, 2)? }))
+    Ok(Some(Stored { seq: row.get(0)?, job: decode(row, 1)? }))
 }
 
 /// [`find`], where there has to be one.
@@ -26,17 +26,21 @@ pub(crate) fn get(connection: &Connection, id: JobId, now: Timestamp) -> Result<
     Ok(find(connection, id, now)?.ok_or(StoreError::NotFound(id))?)
 }
 
-/// The job in a row, from its columns for the id and the record.
-pub(crate) fn decode(row: &Row<'_>, id: usize, record: usize) -> Result<Job, StoreError> {
+/// The job in a row that has its `id`, `record` and `revision` from column `id` on.
+pub(crate) fn decode(row: &Row<'_>, id: usize) -> Result<Job, StoreError> {
     let text = |column| row.get_ref(column).ok().and_then(|value: ValueRef<'_>| value.as_str().ok());
     let damaged = |why: String| StoreError::Corrupt {
         subject: subject_of(text(id)),
         why: format!("its record cannot be read: {why}"),
     };
-    let json = text(record).ok_or_else(|| damaged("it is no text".into()))?;
+    let json = text(id + 1).ok_or_else(|| damaged("it is no text".into()))?;
     let job: Job = serde_json::from_str(json).map_err(|error| damaged(error.to_string()))?;
     if Some(job.id.to_string().as_str()) != text(id) {
         return Err(damaged(format!("it is that of job {}", job.id)));
+    }
+    // No decision could ever be swapped in.
+    if row.get(id + 2).ok() != Some(revision(job.revision)) {
+        return Err(damaged(format!("it is of revision {}, its row of another", job.revision)));
     }
     Ok(job)
 }
@@ -65,8 +69,8 @@ pub(crate) fn create(connection: &Connection, job: &Job, now: Timestamp) -> Resu
         return Ok(if is_this { Created::New } else { Created::Existing(Box::new(there.job)) });
     }
     let has_key = connection
-        .prepare_cached("SELECT id, record FROM jobs WHERE owner = ?1 AND idempotency_key = ?2")?
-        .query_row(params![owner, key], |row| Ok(decode(row, 0, 1)))
+        .prepare_cached("SELECT id, record, revision FROM jobs WHERE owner = ?1 AND idempotency_key = ?2")?
+        .query_row(params![owner, key], |row| Ok(decode(row, 0)))
         .optional()?;
     if let Some(there) = has_key {
         return Ok(Created::Existing(Box::new(there?)));

@@ -12,8 +12,8 @@
 //!   disk. Each fails alone: a full disk, a damaged job or a panic in one takes no other with it.
 //! - **Shared.** Any number of processes on one machine may have the file open. Who waits for a
 //!   change is woken at once by writes of the same process, and within 25 ms by those of others.
-//! - **Checked.** A file that was not closed is checked before it is used, and refused if it is
-//!   damaged. A later version's file, and a file of another program, are refused and left as they
+//! - **Checked.** A file that was not closed is checked before it is used, with its indexes, and
+//!   refused if it is damaged. A later version's file, and a file of another program, are refused and left as they
 //!   are. One damaged row is shown as damaged, alone.
 //! - **Private.** The file and its log are made readable by their owner alone (0600).
 //!
@@ -79,7 +79,8 @@
 //!   systems do not have.
 //! - One write at a time, whatever the number of processes. A write waits up to five seconds for
 //!   another process, and is then [`StoreError::Throttled`].
-//! - A check after an unclean end reads the whole file.
+//! - A check after an unclean end reads the whole file. So does opening a file that another process
+//!   has open at that moment: the two cannot be told apart.
 //! - Damage is found where it is read. A disk that loses what it has acknowledged is not found out.
 //!
 //! # Why `synchronous = FULL`
@@ -100,6 +101,9 @@
 //!
 //! [`SqliteStore::backup`] copies one state of the file while work goes on. Copying the file by
 //! other means loses what is still in its log.
+//!
+//! To restore a copy, end every process that has the file open, remove `FILE`, `FILE-wal` and
+//! `FILE-shm`, and copy it there. A log that is left behind would be played into the copy.
 
 mod backup;
 mod batches;

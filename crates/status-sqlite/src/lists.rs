@@ -15,18 +15,18 @@ pub(crate) fn rows_for(page: &PageRequest) -> i64 {
 
 /// The statements, each on an index.
 mod sql {
-    pub(super) const OF_OWNER: &str = "SELECT id, record FROM jobs
+    pub(super) const OF_OWNER: &str = "SELECT id, record, revision FROM jobs
         WHERE owner = :owner AND id < :before AND expires_at > :now ORDER BY id DESC LIMIT :rows";
-    pub(super) const OF_STATUS: &str = "SELECT id, record FROM jobs
+    pub(super) const OF_STATUS: &str = "SELECT id, record, revision FROM jobs
         WHERE owner = :owner AND status = :status AND id < :before AND expires_at > :now
         ORDER BY id DESC LIMIT :rows";
-    pub(super) const OPEN: &str = "SELECT id, record FROM jobs
+    pub(super) const OPEN: &str = "SELECT id, record, revision FROM jobs
         WHERE status IN ('uploading', 'uploaded', 'processing') AND id < :before AND expires_at > :now
         ORDER BY id DESC LIMIT :rows";
-    pub(super) const CHANGED: &str = "SELECT id, record FROM jobs
+    pub(super) const CHANGED: &str = "SELECT id, record, revision FROM jobs
         WHERE owner = ?1 AND (status IN ('uploading', 'uploaded', 'processing') OR updated_at >= ?2)
         AND expires_at > ?3 ORDER BY id DESC LIMIT ?4";
-    pub(super) const COMPLETED: &str = "SELECT id, record FROM jobs
+    pub(super) const COMPLETED: &str = "SELECT id, record, revision FROM jobs
         WHERE owner = ?1 AND kind = ?2 AND status = 'completed' AND expires_at > ?3
         ORDER BY id DESC LIMIT ?4";
     pub(super) const COUNT_OPEN: &str = "SELECT count(*) FROM (SELECT 1 FROM jobs
@@ -191,7 +191,7 @@ fn page_of(
         }
         read += 1;
         last = id_of(row).or(last);
-        match jobs::decode(row, 0, 1) {
+        match jobs::decode(row, 0) {
             Ok(job) => listed.rows.push(job),
             Err(StoreError::Corrupt { subject, why }) => listed.damaged.push(Damaged { subject, why }),
             Err(other) => return Err(other.into()),
@@ -212,7 +212,7 @@ fn readable(connection: &Connection, sql: &str, of: impl Params) -> Result<Vec<J
     let mut jobs = connection.prepare_cached(sql)?;
     let mut rows = jobs.query(of)?;
     while let Some(row) = rows.next()? {
-        match jobs::decode(row, 0, 1) {
+        match jobs::decode(row, 0) {
             Ok(job) => found.push(job),
             Err(error) => tracing::warn!(%error, "a job is left out of a list"),
         }

@@ -8,7 +8,10 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 
-use crate::schema::{self, Kind};
+use crate::{
+    failure::{Advised, RESTORE},
+    schema::{self, Kind},
+};
 
 /// How long a write waits for the writer of another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,8 +45,7 @@ pub enum OpenError {
     },
     /// It was not closed cleanly, and the check found damage.
     #[error(
-        "{} is damaged ({findings}); restore a backup, or save what can be saved with \
-         `sqlite3 FILE .recover`",
+        "{} is damaged ({findings}); save what can be saved with `sqlite3 FILE .recover`, or {RESTORE}",
         path.display()
     )]
     Damaged {
@@ -72,8 +74,14 @@ pub enum OpenError {
     Sqlite {
         /// The file.
         path: PathBuf,
-        /// Why.
-        source: rusqlite::Error,
+        /// Why, and what can be done about it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Another process had it locked for longer than this one waits.
+    #[error("{} is locked by another process; try again when that is done", path.display())]
+    Busy {
+        /// The file.
+        path: PathBuf,
     },
 }
 
@@ -96,10 +104,7 @@ pub(crate) fn open(path: &Path) -> Result<Opened, OpenError> {
     loop {
         match try_open(path, has_log) {
             // SQLite does not wait for locks when it changes to write-ahead logging.
-            Err(OpenError::Sqlite { source, .. })
-                if source.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
-                    && begun.elapsed() < BUSY_TIMEOUT =>
-            {
+            Err(OpenError::Busy { .. }) if begun.elapsed() < BUSY_TIMEOUT => {
                 std::thread::sleep(Duration::from_millis(10));
             }
             opened => return opened,
@@ -113,7 +118,8 @@ fn try_open(path: &Path, has_log: bool) -> Result<Opened, OpenError> {
         Some(ErrorCode::DatabaseCorrupt) => {
             OpenError::Damaged { path: path.to_owned(), findings: source.to_string() }
         }
-        _ => OpenError::Sqlite { path: path.to_owned(), source },
+        Some(ErrorCode::DatabaseBusy) => OpenError::Busy { path: path.to_owned() },
+        _ => OpenError::Sqlite { path: path.to_owned(), source: Advised(source).into() },
     };
     let mut connection = connect(path).map_err(sqlite)?;
     // A file that is refused keeps its log, and with it the sign that it is to be checked.
@@ -162,17 +168,29 @@ pub(crate) fn connect(path: &Path) -> rusqlite::Result<Connection> {
 
 /// The outer error is one of the check, the inner one what it found.
 fn check(path: &Path, connection: &Connection) -> rusqlite::Result<Result<(), OpenError>> {
-    let findings = quick_check(connection)?;
+    let findings = damage(connection)?;
     Ok(match findings {
         None => Ok(()),
         Some(findings) => Err(OpenError::Damaged { path: path.to_owned(), findings }),
     })
 }
 
-/// The first thing that SQLite's own check finds wrong.
-pub(crate) fn quick_check(connection: &Connection) -> rusqlite::Result<Option<String>> {
-    let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    Ok((found != "ok").then_some(found))
+/// How the findings of SQLite's check begin that are of one row's values. They concern that row alone, and are
+/// shown where it is read.
+const OF_ONE_ROW: [&str; 5] =
+    ["CHECK constraint failed in ", "NULL value in ", "non-", "NUMERIC value in ", "TEXT value in "];
+
+/// What SQLite's own check finds wrong with the file and its indexes first.
+pub(crate) fn damage(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let mut check = connection.prepare("PRAGMA integrity_check")?;
+    let mut findings = check.query([])?;
+    while let Some(row) = findings.next()? {
+        let finding: String = row.get(0)?;
+        if finding != "ok" && !OF_ONE_ROW.iter().any(|begins| finding.starts_with(begins)) {
+            return Ok(Some(finding));
+        }
+    }
+    Ok(None)
 }
 
 /// Makes the file, for its owner alone, unless it is there. SQLite gives its log the same

@@ -162,7 +162,8 @@ async fn a_file_that_was_not_closed_is_checked_and_refused_if_it_is_damaged() {
     for time in ["first", "second"] {
         let error = refused(&damaged).await;
         assert!(matches!(error, OpenError::Damaged { .. }), "the {time} time: {error:?}");
-        assert!(error.to_string().contains("restore a backup"), "{error}");
+        // A log that is left there would be played into the backup.
+        assert!(error.to_string().contains("end in `-wal`"), "{error}");
     }
     // Without the log nothing says that it was not closed: so it was the check that found the
     // damage.
@@ -209,7 +210,52 @@ async fn a_copy_taken_during_work_agrees_with_itself() {
     assert!(completed.is_sorted() && completed.iter().any(|n| (1..400).contains(n)), "{completed:?}");
     let again = store.backup(&copies[0]).await.expect_err("there is one");
     assert!(matches!(again, StoreError::Unavailable { operation: "backup", .. }), "{again:?}");
-    assert!(!folder.path().join("copy-0.db.partial").exists());
+}
+
+#[tokio::test]
+async fn of_two_copies_to_one_name_at_once_one_is_refused_and_nothing_else_is_touched() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder.path().join("status.db")).await;
+    let id = processing(&tracker(&store), Policy::default(), 40).await;
+    let copies = folder.path().join("copies");
+    fs::create_dir(&copies).expect("made");
+    fs::write(copies.join("copy.db.partial"), "somebody's").expect("written");
+    let to = copies.join("copy.db");
+    let made = join_all((0..6).map(|_| store.backup(&to))).await;
+    assert_eq!(made.iter().filter(|made| made.is_ok()).count(), 1, "{made:?}");
+    for refused in made.iter().filter_map(|made| made.as_ref().err()) {
+        let source = std::error::Error::source(refused).expect("why").to_string();
+        assert!(source.contains("exists") || source.contains("already"), "{source}");
+    }
+    let mut left: Vec<_> =
+        fs::read_dir(&copies).expect("listed").map(|file| file.expect("a file").file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["copy.db", "copy.db.partial"]);
+    assert_eq!(fs::read_to_string(copies.join("copy.db.partial")).expect("read"), "somebody's");
+    let copy = open(&to).await;
+    assert_eq!(tracker(&copy).snapshot_now(id).await.expect("there").progress.batches.pending, Some(40));
+}
+
+#[tokio::test]
+async fn a_damaged_row_keeps_no_file_shut_that_was_not_closed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, copy) = (folder.path().join("status.db"), folder.path().join("copy.db"));
+    let store = open(&path).await;
+    let (tracker, raw) = (tracker(&store), raw(&path));
+    let (sound, damaged) =
+        (processing(&tracker, Policy::default(), 3).await, processing(&tracker, Policy::default(), 3).await);
+    for id in [sound, damaged] {
+        tracker.report(id, vec![done(0)]).await.expect("reported");
+    }
+    raw.pragma_update(None, "ignore_check_constraints", true).expect("set");
+    raw.execute("UPDATE chunks SET settled = x'00' WHERE job = 2", []).expect("damaged");
+    as_it_lies(&path, &copy);
+    let opened = open(&copy).await;
+    assert!(opened.was_checked());
+    let tracker = self::tracker(&opened);
+    tracker.report(sound, vec![done(1)]).await.expect("reported");
+    let begun = tracker.begin(damaged, batch(1)).await.expect("begun");
+    assert_eq!(begun, Begin::Damaged);
 }
 
 #[tokio::test]
@@ -224,7 +270,13 @@ async fn a_damaged_row_hides_no_other() {
         ids.push(processing(&tracker, tolerant.clone(), 3).await);
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    for record in [r#"'{"id":"'"#, "'{}'", "CAST(x'ff' AS TEXT)", "(SELECT record FROM jobs WHERE seq = 1)"] {
+    for record in [
+        "record, revision = revision + 5",
+        r#"'{"id":"'"#,
+        "'{}'",
+        "CAST(x'ff' AS TEXT)",
+        "(SELECT record FROM jobs WHERE seq = 1)",
+    ] {
         let damage = format!("UPDATE jobs SET record = {record}, due_at = 1 WHERE id = ?1");
         raw.execute(&damage, [ids[1].to_string()]).expect("damaged");
         for limit in [1, 2, 10] {
@@ -290,6 +342,7 @@ async fn damaged_sums_or_bits_hinder_no_decision_and_no_other_batch() {
     for (damage, all) in [
         ("UPDATE facts SET items_failed = -1", true),
         ("UPDATE facts SET moments = x'00'", true),
+        ("UPDATE facts SET completed = 500", true),
         ("UPDATE chunks SET settled = x'00' WHERE number = 1", false),
     ] {
         let mut ids = Vec::new();
