@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    error::Error as StdError,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -97,7 +98,7 @@ impl Caller {
                 return all(Handled::Done);
             }
             Err(error) => {
-                tracing::warn!(%job, %error, "batches could not be begun; they will be delivered again");
+                tracing::warn!(%job, error = &error as &dyn StdError, "batches could not be begun; they will be delivered again");
                 return all(Handled::Later);
             }
         };
@@ -180,11 +181,11 @@ impl Caller {
                 error @ (Error::NotFound(_)
                 | Error::Rejected { rejection: Rejection::BatchOutOfRange { .. }, .. }),
             ) => {
-                tracing::error!(%job, %error, "batches that the job does not have are dropped");
+                tracing::error!(%job, error = &error as &dyn StdError, "batches that the job does not have are dropped");
                 Recorded::AllBut(damaged)
             }
             Err(error) => {
-                tracing::warn!(%job, %error, "batches could not be reported; they will be delivered again");
+                tracing::warn!(%job, error = &error as &dyn StdError, "batches could not be reported; they will be delivered again");
                 Recorded::Nothing
             }
         }
@@ -231,7 +232,7 @@ impl Caller {
         }
         let now = SystemClock.now();
         self.leads.upsert(owner, message.job_id, &leads, now).await.map_err(|error| {
-            tracing::warn!(job = %message.job_id, %error, source = ?error.source, "leads could not be written");
+            tracing::warn!(job = %message.job_id, error = &error as &dyn StdError, "leads could not be written");
             NormaliseError { code: "leads-not-written", message: "The leads could not be written to the database.".into() }
         })?;
         Ok(errors)

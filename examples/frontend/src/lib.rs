@@ -15,7 +15,9 @@ mod page;
 mod pipeline;
 mod uploads;
 
-use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    error::Error as StdError, future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration,
+};
 
 use ::leads::{DeepSeekError, LeadTable, Normaliser, NormaliserKind};
 use axum::{Router, middleware, routing::get};
@@ -36,6 +38,8 @@ use uploads::{Local, Uploads};
 const DRAIN: Duration = Duration::from_secs(8);
 /// How often the sweeper looks.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// How often the leads of expired jobs are looked for.
+const FORGET_EVERY: Duration = Duration::from_secs(3_600);
 /// A batch is given up when it has failed so often.
 const MAX_RECEIVES: u32 = 3;
 /// An import goes on while no more than a tenth of its batches fail: one bad batch must not cost the other ninety-nine.
@@ -132,6 +136,8 @@ pub enum StartError {
 #[derive(Clone, Debug)]
 struct State {
     leads: Arc<dyn LeadTable>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
 }
 
 impl Frontend {
@@ -170,7 +176,11 @@ impl Frontend {
         let listen = |source| StartError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let app = app(api, State { leads }, receive, &connect);
+        let forgetting = forget_expired(leads.clone(), tracker, config.retention);
+        let stopping = shutdown.clone();
+        tasks.spawn(async move { stopping.run_until_cancelled(forgetting).await });
+        let state = State { leads, tasks: tasks.clone(), shutdown: shutdown.clone() };
+        let app = app(api, state, receive, &connect);
         Ok(Self { listener, address, app, shutdown, tasks })
     }
 
@@ -233,12 +243,13 @@ fn work_here(
 }
 
 fn app(api: Api, state: State, receive: Router, connect: &str) -> Router {
+    let forgetting = middleware::from_fn_with_state(state.clone(), leads_page::forget_erased);
     Router::new()
         .route("/leads", get(leads_page::leads))
         .with_state(state)
         .merge(receive)
         .merge(page::router())
-        .merge(status_http::router::<Visitor>(api))
+        .merge(status_http::router::<Visitor>(api).layer(forgetting))
         .fallback(async || {
             status_http::Problem::new(
                 axum::http::StatusCode::NOT_FOUND,
@@ -251,10 +262,17 @@ fn app(api: Api, state: State, receive: Router, connect: &str) -> Router {
         .layer(middleware::from_fn_with_state(page::policy(connect), page::protect))
 }
 
+async fn forget_expired(leads: Arc<dyn LeadTable>, tracker: Tracker, retention: Duration) {
+    loop {
+        pipeline::forget_expired(leads.as_ref(), &tracker, retention).await;
+        tokio::time::sleep(FORGET_EVERY).await;
+    }
+}
+
 async fn sweep(tracker: Tracker, shutdown: CancellationToken) {
     while shutdown.run_until_cancelled(tokio::time::sleep(SWEEP_EVERY)).await.is_some() {
         if let Err(error) = tracker.sweep().await {
-            tracing::warn!(%error, "sweeping failed; it will be tried again");
+            tracing::warn!(error = &error as &dyn StdError, "sweeping failed; it will be tried again");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The pipeline inside the process: a bounded queue between the splitter and the callers.
 
-use std::{io::ErrorKind, path::PathBuf, sync::Arc, time::Duration};
+use std::{error::Error as StdError, io::ErrorKind, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use caller::{Caller, Delivery, Handled};
@@ -70,18 +70,21 @@ impl Pipeline {
     /// next one splits it again.
     pub(crate) fn split(&self, job: JobId, file_name: String, path: PathBuf) {
         let this = self.clone();
-        self.tasks.spawn(async move {
-            let splitting = async {
-                let slot = this.slots.acquire().await;
-                this.split_with_retries(job, &file_name, &path).await;
-                drop(slot);
-                this.until_over(job).await;
-                if let Err(error) = tokio::fs::remove_file(&path).await {
-                    tracing::warn!(%job, %error, "an upload could not be removed");
-                }
-            };
-            this.shutdown.run_until_cancelled(splitting).await;
+        self.spawn(async move {
+            let slot = this.slots.acquire().await;
+            this.split_with_retries(job, &file_name, &path).await;
+            drop(slot);
+            this.until_over(job).await;
+            if let Err(error) = tokio::fs::remove_file(&path).await {
+                tracing::warn!(%job, error = &error as &dyn StdError, "an upload could not be removed");
+            }
         });
+    }
+
+    /// Does something in the background, until shutdown.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn(async move { shutdown.run_until_cancelled(work).await });
     }
 
     /// Waits until the job is known to be over, or to be gone.
@@ -96,7 +99,9 @@ impl Pipeline {
                     }
                 }
                 Err(Error::NotFound(_)) => return,
-                Err(error) => tracing::warn!(%job, %error, "a job cannot be watched; trying again"),
+                Err(error) => {
+                    tracing::warn!(%job, error = &error as &dyn StdError, "a job cannot be watched; trying again")
+                }
             }
             tokio::time::sleep(WATCH_AGAIN_AFTER).await;
         }
@@ -112,7 +117,7 @@ impl Pipeline {
                 Err(SplitError::Read(ReadError::Io(error))) if error.kind() == ErrorKind::NotFound => return,
                 Err(error) => error,
             };
-            tracing::warn!(%job, tried, %error, "splitting failed");
+            tracing::warn!(%job, tried, error = &error as &dyn StdError, "splitting failed");
             failures += u32::from(!matches!(&error, SplitError::Tracker(error) if may_pass(error)));
             if failures == SPLIT_TRIES {
                 break;
@@ -129,11 +134,11 @@ impl Pipeline {
             match self.splitter.tracker().fail(job, failure.clone(), &Actor::named("splitter")).await {
                 Ok(_) | Err(Error::NotFound(_) | Error::Rejected { .. }) => return,
                 Err(error) if may_pass(&error) => {
-                    tracing::warn!(%job, tried, %error, "a job could not be failed; trying again");
+                    tracing::warn!(%job, tried, error = &error as &dyn StdError, "a job could not be failed; trying again");
                     tokio::time::sleep(pause(tried)).await;
                 }
                 Err(error) => {
-                    return tracing::error!(%job, %error, "a job could not be failed; the sweeper will");
+                    return tracing::error!(%job, error = &error as &dyn StdError, "a job could not be failed; the sweeper will");
                 }
             }
         }
@@ -207,16 +212,69 @@ impl LeadTable for Patient {
             tried += 1;
             match self.inner.upsert(owner, job, leads, at).await {
                 Err(error) if error.may_pass && self.is_wanted(job).await => {
-                    tracing::warn!(%job, tried, %error, source = %error.source, "leads could not be written; trying again");
+                    tracing::warn!(%job, tried, error = &error as &dyn StdError, "leads could not be written; trying again");
                 }
-                written => return written,
+                Ok(()) => break,
+                failed => return failed,
             }
             tokio::time::sleep(pause(tried)).await;
         }
+        // Erased meanwhile: its leads were forgotten before these came.
+        if let Err(Error::NotFound(_)) = self.tracker.job(job).await {
+            forget(self.inner.as_ref(), owner, job).await;
+        }
+        Ok(())
     }
 
     async fn page(&self, owner: &OwnerId, query: &LeadQuery) -> Result<LeadPage, TableError> {
         self.inner.page(owner, query).await
+    }
+
+    async fn forget(&self, owner: &OwnerId, job: JobId) -> Result<(), TableError> {
+        self.inner.forget(owner, job).await
+    }
+
+    async fn jobs_before(&self, before: Timestamp) -> Result<Vec<(OwnerId, JobId)>, TableError> {
+        self.inner.jobs_before(before).await
+    }
+}
+
+/// Removes the leads of a job that is gone, as soon as the table can.
+pub(crate) async fn forget(leads: &dyn LeadTable, owner: &OwnerId, job: JobId) {
+    for tried in 1.. {
+        match leads.forget(owner, job).await {
+            Ok(()) => return,
+            Err(error) => {
+                tracing::warn!(%job, tried, error = &error as &dyn StdError, "leads could not be removed");
+                if !error.may_pass {
+                    return;
+                }
+            }
+        }
+        tokio::time::sleep(pause(tried)).await;
+    }
+}
+
+/// Removes the leads of jobs that have expired. A job expires when it has been over for `retention`, so one
+/// that is younger and not there has not: it may come back with a backup.
+pub(crate) async fn forget_expired(leads: &dyn LeadTable, tracker: &Tracker, retention: Duration) {
+    let retention = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+    let before = Timestamp::now().as_millisecond().saturating_sub(retention);
+    let Ok(before) = Timestamp::from_millisecond(before) else { return };
+    let jobs = match leads.jobs_before(before).await {
+        Ok(jobs) => jobs,
+        Err(error) => {
+            return tracing::warn!(
+                error = &error as &dyn StdError,
+                "leads that have expired could not be found"
+            );
+        }
+    };
+    for (owner, job) in jobs {
+        if let Err(Error::NotFound(_)) = tracker.job(job).await {
+            tracing::info!(%job, "the job has expired, and its leads with it");
+            forget(leads, &owner, job).await;
+        }
     }
 }
 

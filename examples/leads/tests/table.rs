@@ -147,6 +147,134 @@ fn a_file_of_a_later_version_is_refused_in_words() {
     assert!(refused.source.to_string().contains("update this program"), "{}", refused.source);
 }
 
+fn refused(path: &Path) -> String {
+    SqliteLeads::open(path).expect_err("it cannot be used").source.to_string()
+}
+
+#[test]
+fn a_file_of_another_program_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("leads.db");
+    for version in [0, 1, 7] {
+        let _ = std::fs::remove_file(&path);
+        let connection = rusqlite::Connection::open(&path).expect("it opens");
+        connection.execute_batch("CREATE TABLE mycrm (a)").expect("made");
+        connection.pragma_update(None, "user_version", version).expect("set");
+        drop(connection);
+        let before = std::fs::read(&path).expect("read");
+        let why = refused(&path);
+        assert!(why.contains("leads.db is not a database of leads"), "{why}");
+        assert_eq!(std::fs::read(&path).expect("read"), before);
+    }
+}
+
+#[test]
+fn a_file_that_was_not_closed_is_checked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("leads.db");
+    let table = SqliteLeads::open(&path).expect("it opens");
+    let leads: Vec<_> = (0..500_u64).map(|row| (row, called(&format!("ada{row}@example.com")))).collect();
+    run(table.upsert(&owner("alice"), job(1), &leads, Timestamp::UNIX_EPOCH)).expect("written");
+    drop(table);
+    // A log beside the file is the sign that it was not closed.
+    std::fs::write(folder.path().join("leads.db-wal"), "").expect("written");
+    drop(SqliteLeads::open(&path).expect("it is sound"));
+    let mut bytes = std::fs::read(&path).expect("read");
+    bytes[20 * 4_096..40 * 4_096].fill(0);
+    std::fs::write(&path, bytes).expect("written");
+    std::fs::write(folder.path().join("leads.db-wal"), "").expect("written");
+    let why = refused(&path);
+    assert!(why.contains("leads.db is damaged") && why.contains("leads.db-wal and"), "{why}");
+    assert!(why.contains("before you put a backup in its place"), "{why}");
+}
+
+fn called(email: &str) -> Lead {
+    Lead { first_name: "Ada".into(), email: email.into(), ..Lead::default() }
+}
+
+#[test]
+fn a_damaged_lead_hides_no_other_and_can_be_replaced() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("leads.db");
+    let table = SqliteLeads::open(&path).expect("it opens");
+    let leads: Vec<_> = (0..9_u64).map(|row| (row, called(&format!("ada{row}@example.com")))).collect();
+    let write =
+        |leads: &[(u64, Lead)]| run(table.upsert(&owner("alice"), job(1), leads, Timestamp::UNIX_EPOCH));
+    write(&leads).expect("written");
+    let sort = Some(Sort { by: Field::Email, descending: false });
+    let queries = ["", "ad", "example"].map(|q| LeadQuery { q: q.into(), sort, ..LeadQuery::default() });
+    let show = |query: &LeadQuery| run(table.page(&owner("alice"), query)).expect("read");
+    let whole = queries.each_ref().map(show);
+    let file = rusqlite::Connection::open(&path).expect("it opens");
+    file.execute_batch("UPDATE leads SET lead = '{broken' WHERE row = 3").expect("damaged");
+    for query in &queries {
+        assert_eq!(show(query).leads.len(), 8, "{query:?}");
+    }
+    write(&leads).expect("written");
+    assert_eq!(queries.each_ref().map(show), whole);
+    let orders: i64 = file.query_row("SELECT count(*) FROM orders", [], |row| row.get(0)).expect("counted");
+    assert_eq!(orders, 9 * Field::ALL.len() as i64);
+    // One that is damaged in a way that can be read is found in the orders all the same.
+    file.execute_batch("UPDATE leads SET lead = replace(lead, 'Ada', 'Bob')").expect("damaged");
+    write(&leads).expect("written");
+    assert_eq!(queries.each_ref().map(show), whole);
+}
+
+#[test]
+fn leads_of_a_job_are_forgotten_and_their_space_is_given_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("leads.db");
+    let (memory, file) = (MemoryLeads::default(), SqliteLeads::open(&path).expect("it opens"));
+    let leads = |rows: std::ops::Range<u64>| -> Vec<_> {
+        rows.map(|row| (row, called(&format!("ada{row}@example.com")))).collect()
+    };
+    let size = || {
+        let file = rusqlite::Connection::open(&path).expect("it opens");
+        file.execute_batch("PRAGMA wal_checkpoint").expect("written");
+        std::fs::metadata(&path).expect("its size").len()
+    };
+    let alice = owner("alice");
+    run(async {
+        for table in [&memory as &dyn LeadTable, &file] {
+            for (name, number, rows) in [("alice", 1, 0..8_000), ("alice", 2, 0..3), ("bob", 1, 0..1)] {
+                let (owner, leads) = (owner(name), leads(rows));
+                table.upsert(&owner, job(number), &leads, Timestamp::UNIX_EPOCH).await.expect("written");
+            }
+            let before = job(2).created_at();
+            let jobs = table.jobs_before(before).await.expect("read");
+            assert_eq!(jobs, [(alice.clone(), job(1)), (owner("bob"), job(1))]);
+        }
+        let full = size();
+        for table in [&memory as &dyn LeadTable, &file] {
+            table.forget(&alice, job(1)).await.expect("forgotten");
+            table.forget(&owner("nobody"), job(1)).await.expect("there is nothing");
+            // What a later job has replaced stays, and so do the leads of others.
+            for (name, q, left) in
+                [("alice", "", 3), ("alice", "example", 3), ("alice", "a", 3), ("bob", "", 1)]
+            {
+                let query = LeadQuery { q: q.into(), ..LeadQuery::default() };
+                let page = table.page(&owner(name), &query).await.expect("read");
+                assert_eq!(page.total, Total::Exactly(left), "{name} {q}");
+            }
+            // And what comes later finds its place.
+            table.upsert(&alice, job(1), &leads(0..9), Timestamp::UNIX_EPOCH).await.expect("written");
+            let page = table.page(&alice, &LeadQuery::default()).await.expect("read");
+            assert_eq!(page.total, Total::Exactly(9));
+        }
+        assert!(size() < full / 2, "{} of {full} bytes", size());
+    });
+}
+
+#[test]
+fn a_page_past_all_numbers_is_empty() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = SqliteLeads::open(&folder.path().join("leads.db")).expect("it opens");
+    let lead = (0, called("ada@example.com"));
+    run(file.upsert(&owner("alice"), job(1), &[lead], Timestamp::UNIX_EPOCH)).expect("written");
+    let query = LeadQuery { page: usize::MAX, ..LeadQuery::default() };
+    assert_eq!(run(file.page(&owner("alice"), &query)).expect("read").leads, []);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_file_and_its_log_are_their_owners_alone() {

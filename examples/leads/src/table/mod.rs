@@ -39,6 +39,21 @@ pub trait LeadTable: std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`TableError`].
     async fn page(&self, owner: &OwnerId, query: &LeadQuery) -> Result<LeadPage, TableError>;
+
+    /// Removes the owner's leads that `job` was the last to write.
+    ///
+    /// # Errors
+    /// [`TableError`], and then some of them may be gone; the call may be repeated.
+    async fn forget(&self, owner: &OwnerId, job: JobId) -> Result<(), TableError>;
+
+    /// The jobs created before `before` that leads are from, with their owners: should such a job have
+    /// expired, its leads are to be forgotten. None where all leads of all owners would have to be read.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    async fn jobs_before(&self, _before: Timestamp) -> Result<Vec<(OwnerId, JobId)>, TableError> {
+        Ok(Vec::new())
+    }
 }
 
 /// The table cannot answer.
@@ -107,7 +122,9 @@ impl LeadQuery {
 
     /// How many leads come before the page.
     fn skipped(&self) -> usize {
-        (self.page.max(1) - 1).saturating_mul(self.per_page())
+        let skipped = (self.page.max(1) - 1).saturating_mul(self.per_page());
+        // SQLite's numbers have a sign.
+        skipped.min(usize::MAX >> 1)
     }
 }
 
