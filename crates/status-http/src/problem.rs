@@ -1,5 +1,7 @@
 //! Errors as callers see them: problem details (RFC 9457) with a stable `type`, and nothing internal.
 
+use std::io::ErrorKind;
+
 use axum::{
     extract::rejection::{JsonRejection, QueryRejection},
     http::{HeaderValue, StatusCode, header},
@@ -54,6 +56,12 @@ impl Problem {
     pub fn unavailable() -> Self {
         let detail = "The service is busy or being restarted. Try again in a few seconds.";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Temporarily unavailable", detail)
+    }
+
+    /// 507: what is kept has no room.
+    pub fn storage_full() -> Self {
+        let detail = "The storage of the service is full. Try again when its operator has freed space.";
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage-full", "Storage is full", detail)
     }
 
     /// 500: the fault is ours.
@@ -115,7 +123,7 @@ impl From<Error> for Problem {
                 error @ (StoreError::Full(_) | StoreError::Throttled { .. } | StoreError::Unavailable { .. }),
             ) => {
                 tracing::warn!(%error, source = ?std::error::Error::source(&error), "the store cannot answer");
-                Self::unavailable()
+                if is_full(&error) { Self::storage_full() } else { Self::unavailable() }
             }
             error => {
                 tracing::error!(%error, source = ?std::error::Error::source(&error), "unexpected error");
@@ -123,6 +131,16 @@ impl From<Error> for Problem {
             }
         }
     }
+}
+
+/// Whether the store's backend says that there is no room: in the words of SQLite, or of the system.
+fn is_full(error: &StoreError) -> bool {
+    let mut causes =
+        std::iter::successors(std::error::Error::source(error), |cause| std::error::Error::source(*cause));
+    causes.any(|cause| {
+        let full = cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::StorageFull);
+        full || cause.to_string().contains("disk is full")
+    })
 }
 
 fn capitalised(sentence: &str) -> String {

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use leads::NormaliserKind;
+use status_core::Policy;
 
 /// Serves the CRM import: upload a list of leads, watch it being processed, see the leads.
 #[derive(Clone, Debug, Parser)]
@@ -46,9 +47,19 @@ pub struct Config {
     /// A job that nothing is heard of for longer is shown as stalled.
     #[arg(long, env = "STATUS_STALL_AFTER", default_value = "2m", value_parser = humantime::parse_duration)]
     pub stall_after: Duration,
-    /// How long a job is kept after it has ended.
-    #[arg(long, env = "STATUS_RETENTION", default_value = "90days", value_parser = humantime::parse_duration)]
+    /// How long a job and its leads are kept after the job has ended; at least 1h, at most 3653days.
+    #[arg(long, env = "STATUS_RETENTION", default_value = "90days", value_parser = retention)]
     pub retention: Duration,
+}
+
+fn retention(text: &str) -> Result<Duration, String> {
+    let retention = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let (least, most) = (Policy::MIN_RETENTION, Policy::MAX_RETENTION);
+    if (least..=most).contains(&retention) {
+        return Ok(retention);
+    }
+    let (least, days) = (humantime::format_duration(least), most.as_secs() / (24 * 3_600));
+    Err(format!("say at least {least} and at most {days}days"))
 }
 
 /// Where the status of jobs is kept.

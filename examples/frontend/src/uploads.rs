@@ -1,6 +1,7 @@
 //! Uploads to the process itself: the bytes go to a temporary file, named by the job and by nothing a user typed.
 
 use std::{
+    error::Error as StdError,
     fs::File,
     path::{Path as FsPath, PathBuf},
     sync::Arc,
@@ -15,7 +16,7 @@ use axum::{
     routing::put,
 };
 use futures::TryStreamExt;
-use status_core::{Error, FileInfo, JobId, Snapshot, Status, Tracker};
+use status_core::{Error, Failure, FileInfo, JobId, PageRequest, Snapshot, Stage, Status, Tracker};
 use status_http::{BoxError, Problem, UploadTicket};
 use tokio::{fs, io::AsyncWriteExt};
 
@@ -29,7 +30,7 @@ const PART: &str = ".part-";
 pub(crate) struct Uploads {
     folder: PathBuf,
     max_bytes: u64,
-    _kept: Kept,
+    kept: Kept,
 }
 
 /// What goes when the process ends.
@@ -45,12 +46,12 @@ impl Uploads {
     pub(crate) fn in_temporary_folder(max_bytes: u64) -> std::io::Result<Self> {
         let temporary = tempfile::Builder::new().prefix("leads-").tempdir()?;
         let folder = temporary.path().to_owned();
-        Ok(Self { folder, max_bytes, _kept: Kept::Temporary { _folder: temporary } })
+        Ok(Self { folder, max_bytes, kept: Kept::Temporary { _folder: temporary } })
     }
 
     /// Files in a folder that outlives the process, and is its alone as long as `lock` is held.
     pub(crate) fn in_folder(folder: &FsPath, max_bytes: u64, lock: File) -> Self {
-        Self { folder: folder.to_owned(), max_bytes, _kept: Kept::Locked { _lock: lock } }
+        Self { folder: folder.to_owned(), max_bytes, kept: Kept::Locked { _lock: lock } }
     }
 
     pub(crate) fn path(&self, job: JobId) -> PathBuf {
@@ -71,7 +72,11 @@ impl Uploads {
             file.write_all(&chunk).await?;
         }
         file.sync_all().await?;
-        part.persist(self.path(job)).map_err(|error| UploadError::Io(error.error))
+        part.persist(self.path(job)).map_err(|error| error.error)?;
+        // Its name is on the disk, too, before the job counts on it.
+        #[cfg(unix)]
+        fs::File::open(&self.folder).await?.sync_all().await?;
+        Ok(())
     }
 }
 
@@ -86,8 +91,9 @@ pub(crate) struct Local {
 impl Local {
     /// Splits again what was not through when the process before this one ended: whatever has settled is not worked on twice.
     /// Removes what nobody needs any more, of what this program has made: half-written files, and those of jobs that are over.
+    /// A file whose job is not there stays: the job may come back with a backup.
     pub(crate) async fn resume(&self) -> std::io::Result<()> {
-        let mut foreign = 0;
+        let (mut foreign, mut gone) = (0, 0);
         for entry in std::fs::read_dir(&self.uploads.folder)? {
             let entry = entry?;
             let (path, name) = (entry.path(), entry.file_name());
@@ -109,23 +115,63 @@ impl Local {
                     tracing::info!(job = %job.id, "going on with a job that was unfinished");
                     self.pipeline.split(job.id, job.title, path);
                 }
-                Ok(_) | Err(Error::NotFound(_)) => remove(&path),
+                Ok(_) => remove(&path),
+                Err(Error::NotFound(_)) => gone += 1,
                 // Only what is known to be over is removed. The next start looks again.
-                Err(error) => tracing::warn!(?path, %error, "an upload whose job cannot be read is kept"),
+                Err(error) => tracing::warn!(
+                    ?path,
+                    error = &error as &dyn StdError,
+                    "an upload whose job cannot be read is kept"
+                ),
             }
         }
+        let folder = self.uploads.folder.display();
+        if gone > 0 {
+            tracing::warn!(gone, %folder, "uploads whose jobs are not known are kept");
+        }
         if foreign > 0 {
-            let folder = self.uploads.folder.display();
             tracing::warn!(foreign, %folder, "what others have put among the uploads is left alone");
         }
+        // Other processes have none of these jobs: the folder is this one's.
+        if matches!(self.uploads.kept, Kept::Locked { .. }) {
+            let this = self.clone();
+            self.pipeline.spawn(async move { this.fail_without_file().await });
+        }
         Ok(())
+    }
+
+    /// Fails the jobs whose files are gone: nobody could ever split them.
+    async fn fail_without_file(&self) {
+        let mut page = PageRequest::first(100);
+        loop {
+            let open = match self.tracker.list_open(&page).await {
+                Ok(open) => open,
+                Err(error) => {
+                    return tracing::warn!(
+                        error = &error as &dyn StdError,
+                        "unfinished jobs cannot be listed"
+                    );
+                }
+            };
+            for job in open.rows {
+                if job.status != Status::Uploading && !self.uploads.path(job.id).exists() {
+                    tracing::warn!(job = %job.id, "the file of an unfinished job is gone");
+                    let message = "The uploaded file is not there any more. Please upload it again.";
+                    self.pipeline.fail(job.id, Failure::new(Stage::Split, "file-gone", message, true)).await;
+                }
+            }
+            match open.next {
+                Some(next) => page.cursor = Some(next),
+                None => return,
+            }
+        }
     }
 }
 
 /// A file that cannot be removed keeps nothing from starting.
 fn remove(path: &FsPath) {
     if let Err(error) = std::fs::remove_file(path) {
-        tracing::warn!(?path, %error, "an upload could not be removed");
+        tracing::warn!(?path, error = &error as &dyn StdError, "an upload could not be removed");
     }
 }
 
@@ -169,7 +215,10 @@ async fn receive(
         UploadError::CutOff => Problem::invalid("The upload was cut off. Send the file again."),
         UploadError::TooLarge(max) => Problem::too_large(max),
         UploadError::Io(error) => {
-            tracing::error!(job = %id, %error, "an upload could not be written");
+            tracing::error!(job = %id, error = &error as &dyn StdError, "an upload could not be written");
+            if error.kind() == std::io::ErrorKind::StorageFull {
+                return Problem::storage_full();
+            }
             Problem::unavailable()
         }
     })?;
@@ -178,7 +227,7 @@ async fn receive(
     if let Err(Error::Rejected { .. } | Error::NotFound(_)) = &finished
         && let Err(error) = fs::remove_file(&path).await
     {
-        tracing::warn!(job = %id, %error, "the file of a job that is over could not be removed");
+        tracing::warn!(job = %id, error = &error as &dyn StdError, "the file of a job that is over could not be removed");
     }
     let snapshot = finished?;
     state.pipeline.split(id, job.title, path);
@@ -208,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_upload_is_removed_only_when_its_job_is_known_to_be_over_or_gone() {
+    async fn an_upload_is_removed_only_when_its_job_is_known_to_be_over() {
         let (over, gone, unreadable) = (id(1), id(2), id(3));
         let mut store = MockStatusStore::new();
         store.expect_read().returning(move |id, _| match id {
@@ -230,6 +279,9 @@ mod tests {
         let kept = std::fs::read_dir(&uploads.folder).expect("a folder");
         let mut kept: Vec<_> = kept.map(|entry| entry.expect("an entry").file_name()).collect();
         kept.sort();
-        assert_eq!(kept, [unreadable.to_string().as_str(), "folder", "thesis.doc"]);
+        assert_eq!(
+            kept,
+            [gone.to_string().as_str(), unreadable.to_string().as_str(), "folder", "thesis.doc"]
+        );
     }
 }

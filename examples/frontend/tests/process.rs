@@ -231,6 +231,35 @@ fn a_file_that_comes_while_the_status_cannot_be_written_is_split_then() {
 }
 
 #[test]
+fn the_leads_of_a_job_go_when_it_is_erased() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let running = Running::start(&["--data", folder.path().to_str().expect("UTF-8")]);
+    let (job, cookie) = upload(&running, 600);
+    wait_for(&running, &cookie, &job, "\"status\":\"completed\"");
+    wait_for(&running, &cookie, "/leads?per_page=1", "\"total\":600,");
+    let erased = answer(&mut running.request(&as_visitor(&cookie, &format!("DELETE {job}")), ""));
+    assert!(erased.starts_with("HTTP/1.1 204"), "{erased}");
+    wait_for(&running, &cookie, "/leads?per_page=1", "\"total\":0,");
+}
+
+#[test]
+fn a_job_whose_file_is_gone_after_a_crash_fails_in_words() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let flags = ["--data", folder.path().to_str().expect("UTF-8"), "--batch-delay", "2s"];
+    let mut running = Running::start(&flags);
+    let (job, cookie) = upload(&running, 1_000);
+    wait_for(&running, &cookie, &job, "\"status\":\"processing\"");
+    running.signal("-KILL");
+    let _ = running.child.wait();
+    for file in std::fs::read_dir(folder.path().join("uploads")).expect("a folder") {
+        std::fs::remove_file(file.expect("a file").path()).expect("removed");
+    }
+    let running = Running::start(&flags);
+    let shown = wait_for(&running, &cookie, &job, "\"status\":\"failed\"");
+    assert!(shown.contains("The uploaded file is not there any more"), "{shown}");
+}
+
+#[test]
 fn a_folder_is_its_owners_alone_and_one_process_has_it() {
     let parent = tempfile::tempdir().expect("a folder");
     let folder = parent.path().join("data");
@@ -328,6 +357,8 @@ fn ends(flags: &[&str]) -> (bool, String) {
 fn what_cannot_be_used_is_said_and_exits_with_failure() {
     let (ok, said) = ends(&["--batch-size", "0"]);
     assert!(!ok && said.contains("--batch-size"), "{said}");
+    let (ok, said) = ends(&["--retention", "5s"]);
+    assert!(!ok && said.contains("say at least 1h"), "{said}");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("its address").to_string();
     let (ok, said) = ends(&["--listen", &address]);
