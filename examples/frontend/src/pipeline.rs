@@ -100,7 +100,7 @@ impl Pipeline {
                 }
                 Err(Error::NotFound(_)) => return,
                 Err(error) => {
-                    tracing::warn!(%job, error = &error as &dyn StdError, "a job cannot be watched; trying again")
+                    tracing::warn!(%job, error = &error as &dyn StdError, "a job cannot be watched; trying again");
                 }
             }
             tokio::time::sleep(WATCH_AGAIN_AFTER).await;

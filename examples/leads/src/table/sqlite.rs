@@ -104,7 +104,7 @@ impl SqliteLeads {
     pub fn open(path: &Path) -> Result<Self, TableError> {
         let failed = |source: BoxError| TableError { operation: "opening the file", source, may_pass: false };
         let writer = open(path).map_err(failed)?;
-        let reader = connect(path).map_err(|error| failed(refusal(path, error)))?;
+        let reader = connect(path).map_err(|error| failed(refusal(path, &error)))?;
         reader.pragma_update(None, "query_only", true).map_err(|error| failed(error.into()))?;
         let writer = Writer::start(writer).map_err(|error| failed(error.into()))?;
         Ok(Self { writer: Arc::new(writer), reader: Arc::new(Mutex::new(reader)) })
@@ -138,9 +138,9 @@ fn open(path: &Path) -> Result<Connection, BoxError> {
     create_private(path).map_err(|error| format!("{} cannot be made: {error}", path.display()))?;
     // Whoever closes the file last removes its log.
     let was_closed = !beside(path, "-wal").exists();
-    let mut connection = connect(path).map_err(|error| refusal(path, error))?;
+    let mut connection = connect(path).map_err(|error| refusal(path, &error))?;
     prepare(&mut connection, was_closed).map_err(|refused| match refused {
-        Refused::Sqlite(error) => refusal(path, error),
+        Refused::Sqlite(error) => refusal(path, &error),
         Refused::Foreign => format!(
             "{} is not a database of leads; put it elsewhere, or choose another folder",
             path.display()
@@ -203,7 +203,7 @@ fn prepare(connection: &mut Connection, was_closed: bool) -> Result<(), Refused>
 }
 
 /// What SQLite says, and of which file; with advice where there is some.
-fn refusal(path: &Path, error: rusqlite::Error) -> BoxError {
+fn refusal(path: &Path, error: &rusqlite::Error) -> BoxError {
     let file = path.display();
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => damaged(path, &error.to_string()),
