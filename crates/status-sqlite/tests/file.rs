@@ -290,7 +290,7 @@ async fn damaged_sums_or_bits_hinder_no_decision_and_no_other_batch() {
     for (damage, all) in [
         ("UPDATE facts SET items_failed = -1", true),
         ("UPDATE facts SET moments = x'00'", true),
-        ("UPDATE chunks SET settled = x'00' WHERE number = 1", false),
+        ("UPDATE facts SET settled_bits = x'00' WHERE number = 1", false),
     ] {
         let mut ids = Vec::new();
         for _ in 0..3 {
@@ -366,7 +366,7 @@ async fn what_has_expired_is_deleted_with_all_its_rows_and_leaves_its_space() {
     assert_ne!(again, first);
     assert_eq!(store.purge(clock.now()).await.expect("purged"), 3, "the fourth made room for its key");
     assert!(size() < before / 4, "{before} bytes before, {} after", size());
-    let empty = ["facts", "chunks", "failures", "errors", "starts"].map(|table| (table, 0));
+    let empty = ["facts", "failures", "errors", "starts"].map(|table| (table, 0));
     for (table, rows) in [("jobs", 2_i64)].into_iter().chain(empty) {
         let count = raw.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0));
         assert_eq!(count.expect("counted"), rows, "{table}");
