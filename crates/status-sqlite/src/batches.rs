@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     ops::ControlFlow,
+    sync::Arc,
 };
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -21,16 +22,18 @@ use crate::{
 /// The job and its facts.
 pub(crate) fn read(connection: &Connection, id: JobId, now: Timestamp) -> Result<Option<JobState>, Failure> {
     let Some(stored) = jobs::find(connection, id, now)? else { return Ok(None) };
-    let mut damaged = Vec::new();
     // What cannot be read of the facts is named, and the rest shown.
+    let (sums, mut damaged) = match &stored.sums {
+        Ok(sums) => (sums.facts.clone(), Vec::new()),
+        Err(damaged) => (Facts::default(), vec![damaged.clone()]),
+    };
     let mut readable = |read: Result<Facts, Failure>| {
         read.or_else(|failure| {
             damaged.push(failure.damaged(|| format!("the batches of job {id}"))?);
             Ok::<_, Failure>(Facts::default())
         })
     };
-    let mut facts = readable(facts::sums(connection, &stored).map(|sums| sums.facts))?;
-    facts = readable(facts::of_its_batches(connection, &stored, facts))?;
+    let mut facts = readable(facts::of_its_batches(connection, &stored, sums))?;
     if stored.job.policy.track_starts {
         let started = starts(connection, &stored).map(|starts| {
             let mut facts = Facts::default();
@@ -39,7 +42,7 @@ pub(crate) fn read(connection: &Connection, id: JobId, now: Timestamp) -> Result
         });
         facts.merge(&readable(started)?);
     }
-    Ok(Some(JobState::new(stored.job, facts).with_damaged(damaged)))
+    Ok(Some(JobState::new(Arc::unwrap_or_clone(stored.job), facts).with_damaged(damaged)))
 }
 
 /// What a worker finds before it begins; and whether the starts are still to be noted.
@@ -52,19 +55,18 @@ pub(crate) fn look(
     let Some(stored) = jobs::find(connection, id, now)? else { return Ok(None) };
     let mut chunks = Chunks::default();
     let (mut settled, mut damaged) = (Vec::with_capacity(batches.len()), Vec::new());
-    let sums = facts::readable_sums(connection, &stored)?.ok();
     for batch in batches {
         let chunk = chunks.get(connection, &stored, *batch)?;
         if let Some(chunk) = chunk {
             settled.push((*batch, chunk.get(chunk::place_of(*batch))));
         }
         // Where there are no sums to add to, work on the batch could not be reported.
-        if chunk.is_none() || sums.is_none() {
+        if chunk.is_none() || stored.sums.is_err() {
             damaged.push(*batch);
         }
     }
-    let may_decide = sums.is_some_and(|sums| may_decide(connection, &stored, &sums));
-    Ok(Some(Begun::new(stored.job, settled, may_decide).with_damaged(damaged)))
+    let may_decide = stored.sums.as_ref().is_ok_and(|sums| may_decide(connection, &stored, sums));
+    Ok(Some(Begun::new(Arc::unwrap_or_clone(stored.job), settled, may_decide).with_damaged(damaged)))
 }
 
 /// [`look`], noting `at` as the start of the batches that are to be worked on.
@@ -109,7 +111,7 @@ pub(crate) fn report(
     let stored = jobs::get(connection, id, now)?;
     let status = Some(stored.job.status);
     let is_past = |batch: BatchIndex| stored.job.total().is_some_and(|total| batch.get() >= total);
-    let Ok(mut sums) = facts::readable_sums(connection, &stored)? else {
+    let Ok(mut sums) = stored.sums.clone() else {
         // There is nothing that a batch could be added to.
         let effect = |batch| if is_past(batch) { Effect::OutOfRange } else { Effect::Damaged };
         let effects = reports.iter().map(|report| (report.batch(), effect(report.batch()))).collect();
@@ -200,7 +202,7 @@ pub(crate) fn list(
     let stored = jobs::get(connection, id, now)?;
     let end = match stored.job.total() {
         Some(total) => total,
-        None => facts::sums(connection, &stored)?.facts.highest.map_or(0, |highest| highest.get() + 1),
+        None => stored.sums()?.facts.highest.map_or(0, |highest| highest.get() + 1),
     };
     let end = end.min(BatchIndex::MAX + 1);
     let mut found = Vec::new();

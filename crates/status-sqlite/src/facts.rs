@@ -1,13 +1,15 @@
-//! What happened to a job's batches: one row of sums for the job, and one of bits for each 256
-//! batches.
+//! What happened to a job's batches: one row of bits for each 256 batches, and one row of sums for
+//! the job.
 //!
 //! Both are written in one transaction by the one writer, so the sums always are those of the bits.
+//! They are in one table, and the sums come after the last bits, which most reports change: so a
+//! report mostly changes one page.
 
 use std::ops::ControlFlow;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use status_core::{
-    BatchIndex, Damaged, Facts, Job, Sum, Timestamp,
+    BatchIndex, Facts, Job, Sum, Timestamp,
     chunk::{self, Places, Settlements},
 };
 
@@ -16,11 +18,13 @@ use crate::{
     jobs::Stored,
 };
 
+/// The number of the row of sums: past that of any chunk.
+pub(crate) const SUMS: i64 = 1 << 32;
 /// Bytes of one of the estimator's sums.
 const SUM_BYTES: usize = 16;
 
 /// The row of sums.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Sums {
     /// Over all batches, also those past a total that became known later.
     pub(crate) facts: Facts,
@@ -28,31 +32,8 @@ pub(crate) struct Sums {
     pub(crate) errors: u64,
 }
 
-/// The sums of a job, or what is wrong with them.
-pub(crate) fn readable_sums(
-    connection: &Connection,
-    stored: &Stored,
-) -> Result<Result<Sums, Damaged>, Failure> {
-    match sums(connection, stored) {
-        Ok(sums) => Ok(Ok(sums)),
-        Err(failure) => failure.damaged(|| format!("the sums of job {}", stored.job.id)).map(Err),
-    }
-}
-
-/// The sums of a job.
-pub(crate) fn sums(connection: &Connection, stored: &Stored) -> Result<Sums, Failure> {
-    let mut find = connection.prepare_cached(
-        "SELECT completed, failed, items_processed, items_failed, errors, last_at, highest, moments
-         FROM facts WHERE job = ?1",
-    )?;
-    let mut rows = find.query([stored.seq])?;
-    match rows.next()? {
-        Some(row) => decode(row, &stored.job),
-        None => Ok(Sums::default()),
-    }
-}
-
-fn decode(row: &Row<'_>, job: &Job) -> Result<Sums, Failure> {
+/// The sums of a job, from the first columns of a row, in the order in which [`Sums`] are written.
+pub(crate) fn decode(row: &Row<'_>, job: &Job) -> Result<Sums, Failure> {
     let damaged = |why: &str| Failure::from(corrupt(job.id, format_args!("its sums cannot be read: {why}")));
     let count =
         |column| u64::try_from(row.get::<_, i64>(column)?).map_err(|_| damaged("a count is below zero"));
@@ -89,13 +70,14 @@ pub(crate) fn write_sums(connection: &Connection, seq: i64, sums: &Sums) -> Resu
     connection
         .prepare_cached(
             "INSERT INTO facts
-             (job, completed, failed, items_processed, items_failed, errors, last_at, highest, moments)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-             ON CONFLICT (job) DO UPDATE SET completed = ?2, failed = ?3, items_processed = ?4,
-             items_failed = ?5, errors = ?6, last_at = ?7, highest = ?8, moments = ?9",
+             (job, number, completed, failed, items_processed, items_failed, errors, last_at, highest, moments)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+             ON CONFLICT (job, number) DO UPDATE SET completed = ?3, failed = ?4, items_processed = ?5,
+             items_failed = ?6, errors = ?7, last_at = ?8, highest = ?9, moments = ?10",
         )?
         .execute(params![
             seq,
+            SUMS,
             count(facts.counts.completed),
             count(facts.counts.failed),
             count(facts.counts.items_processed),
@@ -132,7 +114,7 @@ pub(crate) fn chunk_of(
     number: u64,
 ) -> Result<Settlements, Failure> {
     let found = connection
-        .prepare_cached("SELECT settled, failed FROM chunks WHERE job = ?1 AND number = ?2")?
+        .prepare_cached("SELECT settled_bits, failed_bits FROM facts WHERE job = ?1 AND number = ?2")?
         .query_row(params![stored.seq, key(number)], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let Some((settled, failed)) = found else { return Ok(Settlements::default()) };
@@ -148,9 +130,10 @@ pub(crate) fn each_chunk(
     mut look: impl FnMut(u64, Settlements) -> ControlFlow<()>,
 ) -> Result<(), Failure> {
     let mut chunks = connection.prepare_cached(
-        "SELECT number, settled, failed FROM chunks WHERE job = ?1 AND number >= ?2 ORDER BY number",
+        "SELECT number, settled_bits, failed_bits FROM facts
+         WHERE job = ?1 AND number >= ?2 AND number < ?3 ORDER BY number",
     )?;
-    let mut rows = chunks.query(params![stored.seq, key(from)])?;
+    let mut rows = chunks.query(params![stored.seq, key(from), SUMS])?;
     while let Some(row) = rows.next()? {
         let number: u32 = row.get(0)?;
         let (settled, failed) =
@@ -170,8 +153,8 @@ pub(crate) fn write_chunk(
 ) -> Result<(), Failure> {
     connection
         .prepare_cached(
-            "INSERT INTO chunks (job, number, settled, failed) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (job, number) DO UPDATE SET settled = ?3, failed = ?4",
+            "INSERT INTO facts (job, number, settled_bits, failed_bits) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (job, number) DO UPDATE SET settled_bits = ?3, failed_bits = ?4",
         )?
         .execute(params![seq, key(number), bytes(settlements.settled), bytes(settlements.failed)])?;
     Ok(())

@@ -1,24 +1,77 @@
 //! Jobs: their records as rows, and every decision about them. The functions run inside a
 //! transaction.
 
-use rusqlite::{Connection, OptionalExtension, Row, params, types::ValueRef};
-use status_core::{Created, Due, Job, JobId, StoreError, Timestamp};
+use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
-use crate::failure::{Failure, corrupt, job as subject};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use status_core::{Created, Damaged, Due, Job, JobId, StoreError, Timestamp};
 
-/// A job and the key under which the other tables have it.
+use crate::{
+    facts::{self, Sums},
+    failure::{Failure, corrupt, job as subject},
+};
+
+/// The most records that a thread keeps parsed.
+const PARSED: usize = 64;
+
+thread_local! {
+    /// Records that this thread has parsed, beside their texts: a report mostly finds the record that
+    /// the one before it found. What the file holds counts, whoever wrote it: the text is read each
+    /// time, and parsed again where it differs.
+    static RECORDS: RefCell<HashMap<JobId, (String, Arc<Job>)>> = RefCell::default();
+}
+
+/// A job, the key under which the other tables have it, and the sums over its batches.
 pub(crate) struct Stored {
     pub(crate) seq: i64,
-    pub(crate) job: Job,
+    pub(crate) job: Arc<Job>,
+    pub(crate) sums: Result<Sums, Damaged>,
+}
+
+impl Stored {
+    /// The sums, for what cannot be told without them.
+    pub(crate) fn sums(&self) -> Result<&Sums, StoreError> {
+        self.sums.as_ref().map_err(|Damaged { subject, why }| StoreError::Corrupt {
+            subject: subject.clone(),
+            why: why.clone(),
+        })
+    }
 }
 
 /// A job whose retention is not over.
 pub(crate) fn find(connection: &Connection, id: JobId, now: Timestamp) -> Result<Option<Stored>, Failure> {
-    let mut find = connection
-        .prepare_cached("SELECT seq, id, record, revision FROM jobs WHERE id = ?1 AND expires_at > ?2")?;
-    let mut rows = find.query(params![id.to_string(), now.as_millisecond()])?;
+    let mut find = connection.prepare_cached(
+        "SELECT completed, failed, items_processed, items_failed, errors, last_at, highest, moments,
+         job, seq, id, record, revision
+         FROM jobs LEFT JOIN facts ON job = seq AND number = ?3 WHERE id = ?1 AND expires_at > ?2",
+    )?;
+    let mut rows = find.query(params![id.to_string(), now.as_millisecond(), facts::SUMS])?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    Ok(Some(Stored { seq: row.get(0)?, job: decode(row, 1)? }))
+    let (has_sums, seq) = (row.get::<_, Option<i64>>(8)?.is_some(), row.get(9)?);
+    let job = parsed(id, row, 10)?;
+    let sums = if has_sums { facts::decode(row, &job) } else { Ok(Sums::default()) };
+    let damaged = |failure: Failure| failure.damaged(|| format!("the sums of job {id}"));
+    let sums = sums.map(Ok).or_else(|failure| damaged(failure).map(Err))?;
+    Ok(Some(Stored { seq, job, sums }))
+}
+
+/// [`decode`] for job `id`, unless the record is one that was parsed before.
+fn parsed(id: JobId, row: &Row<'_>, id_column: usize) -> Result<Arc<Job>, StoreError> {
+    RECORDS.with_borrow_mut(|records| {
+        let text = text(row, id_column + 1);
+        if let Some((known, job)) = records.get(&id)
+            && text == Some(known)
+            && is_of_its_revision(job, row, id_column)
+        {
+            return Ok(job.clone());
+        }
+        let job = Arc::new(decode(row, id_column)?);
+        if records.len() >= PARSED {
+            records.clear();
+        }
+        records.insert(id, (text.unwrap_or_default().to_owned(), job.clone()));
+        Ok(job)
+    })
 }
 
 /// [`find`], where there has to be one.
@@ -26,23 +79,32 @@ pub(crate) fn get(connection: &Connection, id: JobId, now: Timestamp) -> Result<
     Ok(find(connection, id, now)?.ok_or(StoreError::NotFound(id))?)
 }
 
-/// The job in a row that has its `id`, `record` and `revision` from column `id` on.
-pub(crate) fn decode(row: &Row<'_>, id: usize) -> Result<Job, StoreError> {
-    let text = |column| row.get_ref(column).ok().and_then(|value: ValueRef<'_>| value.as_str().ok());
+/// The job in a row that has its `id`, `record` and `revision` from column `first` on.
+pub(crate) fn decode(row: &Row<'_>, first: usize) -> Result<Job, StoreError> {
+    let id = text(row, first);
     let damaged = |why: String| StoreError::Corrupt {
-        subject: subject_of(text(id)),
+        subject: subject_of(id),
         why: format!("its record cannot be read: {why}"),
     };
-    let json = text(id + 1).ok_or_else(|| damaged("it is no text".into()))?;
+    let json = text(row, first + 1).ok_or_else(|| damaged("it is no text".into()))?;
     let job: Job = serde_json::from_str(json).map_err(|error| damaged(error.to_string()))?;
-    if Some(job.id.to_string().as_str()) != text(id) {
+    if Some(job.id.to_string().as_str()) != id {
         return Err(damaged(format!("it is that of job {}", job.id)));
     }
-    // No decision could ever be swapped in.
-    if row.get(id + 2).ok() != Some(revision(job.revision)) {
+    if !is_of_its_revision(&job, row, first) {
         return Err(damaged(format!("it is of revision {}, its row of another", job.revision)));
     }
     Ok(job)
+}
+
+/// Whether the row says the same revision as the record: if not, no decision could ever be swapped in.
+fn is_of_its_revision(job: &Job, row: &Row<'_>, first: usize) -> bool {
+    row.get(first + 2).ok() == Some(revision(job.revision))
+}
+
+/// A column, if it is a text.
+fn text<'row>(row: &'row Row<'_>, column: usize) -> Option<&'row str> {
+    row.get_ref(column).ok()?.as_str().ok()
 }
 
 fn subject_of(id: Option<&str>) -> String {
@@ -66,7 +128,11 @@ pub(crate) fn create(connection: &Connection, job: &Job, now: Timestamp) -> Resu
     if let Some(there) = find(connection, job.id, now)? {
         // The answer to the same creation was lost.
         let is_this = there.job.is_same_request(job);
-        return Ok(if is_this { Created::New } else { Created::Existing(Box::new(there.job)) });
+        return Ok(if is_this {
+            Created::New
+        } else {
+            Created::Existing(Box::new(Arc::unwrap_or_clone(there.job)))
+        });
     }
     let has_key = connection
         .prepare_cached("SELECT id, record, revision FROM jobs WHERE owner = ?1 AND idempotency_key = ?2")?
@@ -115,7 +181,7 @@ pub(crate) fn decide(connection: &Connection, next: &Job, now: Timestamp) -> Res
             encode(next)?,
         ])?;
     // Where the answer to the same swap was lost, it is there.
-    if swapped == 1 || get(connection, next.id, now)?.job == *next {
+    if swapped == 1 || get(connection, next.id, now)?.job.as_ref() == next {
         return Ok(());
     }
     Err(StoreError::Conflict(next.id).into())

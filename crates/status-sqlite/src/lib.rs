@@ -39,15 +39,15 @@
 //! | table | a row is | written by |
 //! |---|---|---|
 //! | `jobs` | a job: its record as JSON, and the columns that indexes need | decisions |
-//! | `facts` | a job's sums over all its batches: a poll reads this one row | reports |
-//! | `chunks` | 256 batches of a job, two bits each | reports |
+//! | `facts` | 256 batches of a job, two bits each; after those, the sums over all of them | reports |
 //! | `failures` | a failed batch, with the items that were counted of it | reports |
 //! | `errors` | one error of an item | reports |
 //! | `starts` | a batch in flight, of jobs that track starts | begins |
 //!
 //! The sums are in one row, not in one for each chunk as in stores with many writers: here there is
 //! one writer, and nobody contends for the row. So a poll takes as long for ten million batches as
-//! for ten.
+//! for ten. The row is the last of its job, beside the bits that reports in order change: such a
+//! report writes one page, as a bare upsert does.
 //!
 //! # Limits
 //!

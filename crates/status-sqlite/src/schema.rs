@@ -38,25 +38,22 @@ const FIRST: &str = "
     CREATE INDEX jobs_due ON jobs (due_at) WHERE due_at IS NOT NULL;
     CREATE INDEX jobs_expiring ON jobs (expires_at);
 
-    -- What happened, as sums over all batches of a job: a poll reads one row, however long the job is.
+    -- What happened to a job's batches. Each 256 of them have a row: which are settled, and which of
+    -- those failed, one bit each. The sums over all are in the row after those, number 2^32: a poll
+    -- reads it alone, however long the job is, and what a report changes is mostly on one page.
     CREATE TABLE facts (
-        job INTEGER PRIMARY KEY REFERENCES jobs ON DELETE CASCADE,
-        completed INTEGER NOT NULL,
-        failed INTEGER NOT NULL,
-        items_processed INTEGER NOT NULL,
-        items_failed INTEGER NOT NULL,
-        errors INTEGER NOT NULL,
-        last_at INTEGER,
-        highest INTEGER,
-        moments BLOB NOT NULL
-    ) STRICT;
-
-    -- Which batches are settled, and how: 256 to a row, one bit each.
-    CREATE TABLE chunks (
         job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
         number INTEGER NOT NULL,
-        settled BLOB NOT NULL CHECK (length(settled) = 32),
-        failed BLOB NOT NULL CHECK (length(failed) = 32),
+        settled_bits BLOB CHECK (length(settled_bits) = 32),
+        failed_bits BLOB CHECK (length(failed_bits) = 32),
+        completed INTEGER,
+        failed INTEGER,
+        items_processed INTEGER,
+        items_failed INTEGER,
+        errors INTEGER,
+        last_at INTEGER,
+        highest INTEGER,
+        moments BLOB,
         PRIMARY KEY (job, number)
     ) STRICT, WITHOUT ROWID;
 

@@ -1,6 +1,6 @@
 //! The trait: each method is one task for a reader or for the writer.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use rusqlite::Connection;
@@ -24,7 +24,7 @@ impl StatusStore for SqliteStore {
     async fn job(&self, id: JobId, _: Consistency) -> Result<Option<Job>, StoreError> {
         let now = self.now();
         let found = self.read_by("read", jobs::named(id), move |connection| jobs::find(connection, id, now));
-        Ok(found.await?.map(|stored| stored.job))
+        Ok(found.await?.map(|stored| Arc::unwrap_or_clone(stored.job)))
     }
 
     async fn read(&self, id: JobId, _: Consistency) -> Result<Option<JobState>, StoreError> {

@@ -1,8 +1,8 @@
 //! The one that writes: a thread with the only connection that does.
 //!
 //! All writes that wait at one moment become one transaction, so that one wait for the disk serves
-//! all of them. Each is in a savepoint of its own: one that fails takes no other with it. Callers
-//! are answered when the transaction is on the disk, not before.
+//! all of them. Each of several is in a savepoint of its own: one that fails takes no other with
+//! it. Callers are answered when the transaction is on the disk, not before.
 
 use std::{
     collections::VecDeque,
@@ -205,8 +205,9 @@ impl Thread {
             done.extend(waiting.drain(..));
             return Err(error);
         }
+        let is_alone = waiting.len() == 1;
         while let Some(mut task) = waiting.pop_front() {
-            let result = self.savepoint(&mut *task);
+            let result = if is_alone { self.alone(&mut *task) } else { self.savepoint(&mut *task) };
             done.push(task);
             if result.is_err() {
                 return self.roll_back().and(result);
@@ -226,6 +227,11 @@ impl Thread {
 
     fn roll_back(&self) -> rusqlite::Result<()> {
         if self.connection.is_autocommit() { Ok(()) } else { self.execute("ROLLBACK") }
+    }
+
+    /// Does a write that has the transaction for itself.
+    fn alone(&self, task: &mut dyn Task) -> rusqlite::Result<()> {
+        if task.run(&self.connection) { Ok(()) } else { self.roll_back() }
     }
 
     fn savepoint(&self, task: &mut dyn Task) -> rusqlite::Result<()> {

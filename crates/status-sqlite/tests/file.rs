@@ -248,7 +248,7 @@ async fn a_damaged_row_keeps_no_file_shut_that_was_not_closed() {
         tracker.report(id, vec![done(0)]).await.expect("reported");
     }
     raw.pragma_update(None, "ignore_check_constraints", true).expect("set");
-    raw.execute("UPDATE chunks SET settled = x'00' WHERE job = 2", []).expect("damaged");
+    raw.execute("UPDATE facts SET settled_bits = x'00' WHERE job = 2 AND number = 0", []).expect("damaged");
     as_it_lies(&path, &copy);
     let opened = open(&copy).await;
     assert!(opened.was_checked());
@@ -343,7 +343,7 @@ async fn damaged_sums_or_bits_hinder_no_decision_and_no_other_batch() {
         ("UPDATE facts SET items_failed = -1", true),
         ("UPDATE facts SET moments = x'00'", true),
         ("UPDATE facts SET completed = 500", true),
-        ("UPDATE chunks SET settled = x'00' WHERE number = 1", false),
+        ("UPDATE facts SET settled_bits = x'00' WHERE number = 1", false),
     ] {
         let mut ids = Vec::new();
         for _ in 0..3 {
@@ -419,7 +419,7 @@ async fn what_has_expired_is_deleted_with_all_its_rows_and_leaves_its_space() {
     assert_ne!(again, first);
     assert_eq!(store.purge(clock.now()).await.expect("purged"), 3, "the fourth made room for its key");
     assert!(size() < before / 4, "{before} bytes before, {} after", size());
-    let empty = ["facts", "chunks", "failures", "errors", "starts"].map(|table| (table, 0));
+    let empty = ["facts", "failures", "errors", "starts"].map(|table| (table, 0));
     for (table, rows) in [("jobs", 2_i64)].into_iter().chain(empty) {
         let count = raw.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0));
         assert_eq!(count.expect("counted"), rows, "{table}");

@@ -49,6 +49,24 @@ async fn reports_that_wait_at_one_moment_share_a_commit() {
     assert_eq!(store.commits(), before, "a duplicate writes nothing");
 }
 
+#[tokio::test]
+async fn a_report_changes_one_page_also_far_into_a_long_job() {
+    // A page in SQLite's log, with the header of its own.
+    const PAGE: u64 = 24 + 4_096;
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder.path().join("status.db")).await;
+    let kit = kit(&store);
+    let id = kit.processing(40_000).await;
+    kit.tracker.report(id, (0..39_000).map(done).collect()).await.expect("reported");
+    let log = format!("{}-wal", store.path().display());
+    let log = || std::fs::metadata(&log).expect("its size").len();
+    let before = log();
+    for index in 39_000..39_100 {
+        kit.complete(id, [index]).await;
+    }
+    assert_eq!((log() - before) / PAGE, 100, "the bits and the sums are on one page");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_handles_on_one_file_count_exactly() {
     const TOTAL: u64 = 400;

@@ -43,12 +43,15 @@ pub(crate) fn check(path: &Path) {
         .query_row("SELECT count(*) FROM pragma_foreign_key_check", [], |r| r.get(0))
         .expect("checked");
     assert_eq!(found, 0, "rows without a job");
-    let mut jobs = connection.prepare("SELECT job, completed, failed, errors FROM facts").expect("a query");
+    let mut jobs = connection
+        .prepare("SELECT job, completed, failed, errors FROM facts WHERE number = 1 << 32")
+        .expect("a query");
     let jobs = jobs.query_map([], |row| Ok((row.get(0)?, [row.get(1)?, row.get(2)?, row.get(3)?])));
     let jobs: Vec<(i64, [u64; 3])> = jobs.and_then(Iterator::collect).expect("the sums");
     for (job, sums) in jobs {
-        let mut chunks =
-            connection.prepare("SELECT settled, failed FROM chunks WHERE job = ?1").expect("a query");
+        let mut chunks = connection
+            .prepare("SELECT settled_bits, failed_bits FROM facts WHERE job = ?1 AND number < 1 << 32")
+            .expect("a query");
         let chunks = chunks.query_map([job], |row| Ok((count(row.get(0)?), count(row.get(1)?))));
         let chunks: Vec<(u64, u64)> = chunks.and_then(Iterator::collect).expect("the bits");
         let settled: u64 = chunks.iter().map(|(settled, _)| settled).sum();
