@@ -51,27 +51,28 @@
 //!
 //! # Limits
 //!
-//! Measured by `cargo run --release -p status-sqlite --example rates`, on two busy cores and a disk
-//! that takes two milliseconds to flush; a bare upsert of a counter's row, as durable and in turn
-//! with the store, made 200 to 400 commits a second in the same run:
+//! Measured by `cargo run --release -p bench --bin store-cost -- --store sqlite` on two busy cores,
+//! beside a bare upsert of a counter's row, as durable and in turn with the store. Others used the
+//! disk, too: a flush took from 0.1 to 3 ms, and the upsert made 280 to 6,300 commits a second.
 //!
 //! | workers | reports/s, one batch each | of the bare rate | reports a commit | written each |
 //! |---|---|---|---|---|
-//! | 1 | 250 to 720 | 1.2 to 2.4 | 1.0 | 12 KB |
-//! | 8 | 1,260 to 5,200 | 6 to 16 | 7 | 1.7 KB |
-//! | 32 | 3,000 to 8,600 | 15 to 22 | 18 to 24 | 0.6 KB |
+//! | 1 | 300 to 4,300 | 0.7 to 1.6 | 1.0 | 8 KB |
+//! | 8 | 7,600 to 10,900 | 3 to 4 | 5 to 6 | 1.2 KB |
+//! | 32 | 6,000 to 8,900 | 16 to 22 | 20 | 0.5 KB |
 //!
-//! Others used the disk at the same time, so that the same statement took 2.5 to 5 ms: read the
-//! ratios as "not slower alone, much faster together". A report writes two pages, the upsert one;
-//! both wait for one flush.
+//! Both write one page and wait for one flush. A report takes some 75 µs more: it changes threads
+//! twice, and reads before it writes. So one worker alone reports at 0.7 of the bare rate where
+//! that is 6,000 a second, at 0.8 from 3,500 a second down, and as fast where a flush takes
+//! milliseconds.
 //!
 //! | batches | a poll | the file |
 //! |---|---|---|
-//! | 1,000 | 0.02 to 0.07 ms | 60 KB |
-//! | 100,000 | 0.03 to 0.09 ms | 92 KB, 0.9 bytes a batch |
-//! | 1,000,000 | 0.02 to 0.08 ms | 380 KB, 0.4 bytes a batch |
+//! | 1,000 | 0.02 to 0.03 ms | 60 KB |
+//! | 100,000 | 0.03 to 0.06 ms | 96 KB, 1.0 bytes a batch |
+//! | 1,000,000 | 0.03 to 0.04 ms | 424 KB, 0.4 bytes a batch |
 //!
-//! Who waits for a change hears of it within 0.2 ms of a report of the same process (median), of
+//! Who waits for a change hears of it within 0.4 ms of a report of the same process (median), of
 //! one of another process within 25 ms. Errors of items take what their texts take, up to 4 KB of
 //! input each.
 //!
