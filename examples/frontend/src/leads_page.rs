@@ -1,19 +1,18 @@
-//! `GET /leads`: the caller's leads, page by page. They go when their job is erased.
+//! `GET /leads`: the caller's leads, page by page. They stay when the status of
+//! their job is erased or expires.
 
 use std::error::Error as StdError;
 
 use axum::{
     Json,
-    extract::{Request, State as Shared},
-    http::{Method, StatusCode, header},
-    middleware::Next,
+    extract::State as Shared,
+    http::header,
     response::{IntoResponse, Response},
 };
 use leads::LeadQuery;
-use status_core::JobId;
 use status_http::{Problem, QueryString};
 
-use crate::{State, owner::Visitor, pipeline};
+use crate::{State, owner::Visitor};
 
 pub(crate) async fn leads(
     Shared(state): Shared<State>,
@@ -29,25 +28,4 @@ pub(crate) async fn leads(
         Problem::unavailable()
     })?;
     Ok(([(header::CACHE_CONTROL, "private, no-store")], Json(page)).into_response())
-}
-
-/// After `DELETE /jobs/{id}`, removes the leads of the job. Also if it was gone before: this process may have
-/// ended between the two.
-pub(crate) async fn forget_erased(
-    Shared(state): Shared<State>,
-    visitor: Visitor,
-    request: Request,
-    next: Next,
-) -> Response {
-    let job = request.uri().path().strip_prefix("/jobs/").and_then(|id| id.parse::<JobId>().ok());
-    let erased = job.filter(|_| request.method() == Method::DELETE);
-    let response = next.run(request).await;
-    let is_gone = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_FOUND);
-    if let Some(job) = erased.filter(|_| is_gone) {
-        let (leads, shutdown, owner) = (state.leads, state.shutdown, visitor.into());
-        state.tasks.spawn(async move {
-            shutdown.run_until_cancelled(pipeline::forget(leads.as_ref(), &owner, job)).await;
-        });
-    }
-    response
 }

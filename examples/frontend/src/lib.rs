@@ -38,8 +38,6 @@ use uploads::{Local, Uploads};
 const DRAIN: Duration = Duration::from_secs(8);
 /// How often the sweeper looks.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
-/// How often the leads of expired jobs are looked for.
-const FORGET_EVERY: Duration = Duration::from_secs(3_600);
 /// A batch is given up when it has failed so often.
 const MAX_RECEIVES: u32 = 3;
 /// An import goes on while no more than a tenth of its batches fail: one bad batch must not cost the other ninety-nine.
@@ -136,8 +134,6 @@ pub enum StartError {
 #[derive(Clone, Debug)]
 struct State {
     leads: Arc<dyn LeadTable>,
-    tasks: TaskTracker,
-    shutdown: CancellationToken,
 }
 
 impl Frontend {
@@ -176,11 +172,7 @@ impl Frontend {
         let listen = |source| StartError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let forgetting = forget_expired(leads.clone(), tracker, config.retention);
-        let stopping = shutdown.clone();
-        tasks.spawn(async move { stopping.run_until_cancelled(forgetting).await });
-        let state = State { leads, tasks: tasks.clone(), shutdown: shutdown.clone() };
-        let app = app(api, state, receive, &connect);
+        let app = app(api, State { leads }, receive, &connect);
         Ok(Self { listener, address, app, shutdown, tasks })
     }
 
@@ -243,13 +235,12 @@ fn work_here(
 }
 
 fn app(api: Api, state: State, receive: Router, connect: &str) -> Router {
-    let forgetting = middleware::from_fn_with_state(state.clone(), leads_page::forget_erased);
     Router::new()
         .route("/leads", get(leads_page::leads))
         .with_state(state)
         .merge(receive)
         .merge(page::router())
-        .merge(status_http::router::<Visitor>(api).layer(forgetting))
+        .merge(status_http::router::<Visitor>(api))
         .fallback(async || {
             status_http::Problem::new(
                 axum::http::StatusCode::NOT_FOUND,
@@ -260,13 +251,6 @@ fn app(api: Api, state: State, receive: Router, connect: &str) -> Router {
         })
         .layer(middleware::from_fn(owner::recognise))
         .layer(middleware::from_fn_with_state(page::policy(connect), page::protect))
-}
-
-async fn forget_expired(leads: Arc<dyn LeadTable>, tracker: Tracker, retention: Duration) {
-    loop {
-        pipeline::forget_expired(leads.as_ref(), &tracker, retention).await;
-        tokio::time::sleep(FORGET_EVERY).await;
-    }
 }
 
 async fn sweep(tracker: Tracker, shutdown: CancellationToken) {

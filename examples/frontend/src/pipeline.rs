@@ -214,16 +214,10 @@ impl LeadTable for Patient {
                 Err(error) if error.may_pass && self.is_wanted(job).await => {
                     tracing::warn!(%job, tried, error = &error as &dyn StdError, "leads could not be written; trying again");
                 }
-                Ok(()) => break,
-                failed => return failed,
+                written => return written,
             }
             tokio::time::sleep(pause(tried)).await;
         }
-        // Erased meanwhile: its leads were forgotten before these came.
-        if let Err(Error::NotFound(_)) = self.tracker.job(job).await {
-            forget(self.inner.as_ref(), owner, job).await;
-        }
-        Ok(())
     }
 
     async fn page(&self, owner: &OwnerId, query: &LeadQuery) -> Result<LeadPage, TableError> {
@@ -236,45 +230,6 @@ impl LeadTable for Patient {
 
     async fn jobs_before(&self, before: Timestamp) -> Result<Vec<(OwnerId, JobId)>, TableError> {
         self.inner.jobs_before(before).await
-    }
-}
-
-/// Removes the leads of a job that is gone, as soon as the table can.
-pub(crate) async fn forget(leads: &dyn LeadTable, owner: &OwnerId, job: JobId) {
-    for tried in 1.. {
-        match leads.forget(owner, job).await {
-            Ok(()) => return,
-            Err(error) => {
-                tracing::warn!(%job, tried, error = &error as &dyn StdError, "leads could not be removed");
-                if !error.may_pass {
-                    return;
-                }
-            }
-        }
-        tokio::time::sleep(pause(tried)).await;
-    }
-}
-
-/// Removes the leads of jobs that have expired. A job expires when it has been over for `retention`, so one
-/// that is younger and not there has not: it may come back with a backup.
-pub(crate) async fn forget_expired(leads: &dyn LeadTable, tracker: &Tracker, retention: Duration) {
-    let retention = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
-    let before = Timestamp::now().as_millisecond().saturating_sub(retention);
-    let Ok(before) = Timestamp::from_millisecond(before) else { return };
-    let jobs = match leads.jobs_before(before).await {
-        Ok(jobs) => jobs,
-        Err(error) => {
-            return tracing::warn!(
-                error = &error as &dyn StdError,
-                "leads that have expired could not be found"
-            );
-        }
-    };
-    for (owner, job) in jobs {
-        if let Err(Error::NotFound(_)) = tracker.job(job).await {
-            tracing::info!(%job, "the job has expired, and its leads with it");
-            forget(leads, &owner, job).await;
-        }
     }
 }
 

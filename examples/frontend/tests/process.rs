@@ -231,18 +231,6 @@ fn a_file_that_comes_while_the_status_cannot_be_written_is_split_then() {
 }
 
 #[test]
-fn the_leads_of_a_job_go_when_it_is_erased() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let running = Running::start(&["--data", folder.path().to_str().expect("UTF-8")]);
-    let (job, cookie) = upload(&running, 600);
-    wait_for(&running, &cookie, &job, "\"status\":\"completed\"");
-    wait_for(&running, &cookie, "/leads?per_page=1", "\"total\":600,");
-    let erased = answer(&mut running.request(&as_visitor(&cookie, &format!("DELETE {job}")), ""));
-    assert!(erased.starts_with("HTTP/1.1 204"), "{erased}");
-    wait_for(&running, &cookie, "/leads?per_page=1", "\"total\":0,");
-}
-
-#[test]
 fn a_job_whose_file_is_gone_after_a_crash_fails_in_words() {
     let folder = tempfile::tempdir().expect("a folder");
     let flags = ["--data", folder.path().to_str().expect("UTF-8"), "--batch-delay", "2s"];
