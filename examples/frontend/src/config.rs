@@ -47,7 +47,7 @@ pub struct Config {
     /// A job that nothing is heard of for longer is shown as stalled.
     #[arg(long, env = "STATUS_STALL_AFTER", default_value = "2m", value_parser = humantime::parse_duration)]
     pub stall_after: Duration,
-    /// How long a job and its leads are kept after the job has ended; at least 1h, at most 3653days.
+    /// How long a job is kept after it has ended; at least 1h, at most 3653days.
     #[arg(long, env = "STATUS_RETENTION", default_value = "90days", value_parser = retention)]
     pub retention: Duration,
 }

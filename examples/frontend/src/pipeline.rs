@@ -223,14 +223,6 @@ impl LeadTable for Patient {
     async fn page(&self, owner: &OwnerId, query: &LeadQuery) -> Result<LeadPage, TableError> {
         self.inner.page(owner, query).await
     }
-
-    async fn forget(&self, owner: &OwnerId, job: JobId) -> Result<(), TableError> {
-        self.inner.forget(owner, job).await
-    }
-
-    async fn jobs_before(&self, before: Timestamp) -> Result<Vec<(OwnerId, JobId)>, TableError> {
-        self.inner.jobs_before(before).await
-    }
 }
 
 /// A normaliser that takes its time, so that people can watch it work.

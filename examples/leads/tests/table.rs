@@ -221,51 +221,6 @@ fn a_damaged_lead_hides_no_other_and_can_be_replaced() {
 }
 
 #[test]
-fn leads_of_a_job_are_forgotten_and_their_space_is_given_back() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("leads.db");
-    let (memory, file) = (MemoryLeads::default(), SqliteLeads::open(&path).expect("it opens"));
-    let leads = |rows: std::ops::Range<u64>| -> Vec<_> {
-        rows.map(|row| (row, called(&format!("ada{row}@example.com")))).collect()
-    };
-    let size = || {
-        let file = rusqlite::Connection::open(&path).expect("it opens");
-        file.execute_batch("PRAGMA wal_checkpoint").expect("written");
-        std::fs::metadata(&path).expect("its size").len()
-    };
-    let alice = owner("alice");
-    run(async {
-        for table in [&memory as &dyn LeadTable, &file] {
-            for (name, number, rows) in [("alice", 1, 0..8_000), ("alice", 2, 0..3), ("bob", 1, 0..1)] {
-                let (owner, leads) = (owner(name), leads(rows));
-                table.upsert(&owner, job(number), &leads, Timestamp::UNIX_EPOCH).await.expect("written");
-            }
-            let before = job(2).created_at();
-            let jobs = table.jobs_before(before).await.expect("read");
-            assert_eq!(jobs, [(alice.clone(), job(1)), (owner("bob"), job(1))]);
-        }
-        let full = size();
-        for table in [&memory as &dyn LeadTable, &file] {
-            table.forget(&alice, job(1)).await.expect("forgotten");
-            table.forget(&owner("nobody"), job(1)).await.expect("there is nothing");
-            // What a later job has replaced stays, and so do the leads of others.
-            for (name, q, left) in
-                [("alice", "", 3), ("alice", "example", 3), ("alice", "a", 3), ("bob", "", 1)]
-            {
-                let query = LeadQuery { q: q.into(), ..LeadQuery::default() };
-                let page = table.page(&owner(name), &query).await.expect("read");
-                assert_eq!(page.total, Total::Exactly(left), "{name} {q}");
-            }
-            // And what comes later finds its place.
-            table.upsert(&alice, job(1), &leads(0..9), Timestamp::UNIX_EPOCH).await.expect("written");
-            let page = table.page(&alice, &LeadQuery::default()).await.expect("read");
-            assert_eq!(page.total, Total::Exactly(9));
-        }
-        assert!(size() < full / 2, "{} of {full} bytes", size());
-    });
-}
-
-#[test]
 fn a_page_past_all_numbers_is_empty() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = SqliteLeads::open(&folder.path().join("leads.db")).expect("it opens");

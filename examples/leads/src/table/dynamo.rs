@@ -7,8 +7,8 @@ use aws_sdk_dynamodb::{
     Client,
     error::ProvideErrorMetadata,
     types::{
-        AttributeDefinition, AttributeValue, BillingMode, DeleteRequest, KeySchemaElement, KeyType,
-        PutRequest, ScalarAttributeType, TableStatus, WriteRequest,
+        AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, PutRequest,
+        ScalarAttributeType, TableStatus, WriteRequest,
     },
 };
 use status_core::{BoxError, JobId, OwnerId, Timestamp};
@@ -85,19 +85,15 @@ impl DynamoLeads {
     }
 
     async fn write(&self, leads: &[StoredLead], owner: &OwnerId) -> Result<(), TableError> {
-        let failed = |source: BoxError| TableError { operation: "writing", source, may_pass: false };
+        let failed = |source: BoxError, may_pass| TableError { operation: "writing", source, may_pass };
         let puts = leads.iter().map(|lead| {
             let put = PutRequest::builder()
                 .set_item(Some(encode(owner, lead)))
                 .build()
-                .map_err(|e| failed(e.into()))?;
+                .map_err(|e| failed(e.into(), false))?;
             Ok(WriteRequest::builder().put_request(put).build())
         });
-        self.send("writing", puts.collect::<Result<_, _>>()?).await
-    }
-
-    async fn send(&self, operation: &'static str, mut left: Vec<WriteRequest>) -> Result<(), TableError> {
-        let failed = |source: BoxError, may_pass| TableError { operation, source, may_pass };
+        let mut left = puts.collect::<Result<Vec<_>, TableError>>()?;
         for tried in 0..TRIES {
             let written = self.client.batch_write_item().request_items(&self.table, left).send().await;
             let written = written.map_err(|error| {
@@ -151,34 +147,6 @@ impl LeadTable for DynamoLeads {
             leads.push(decode(&item).ok_or_else(|| failed("an item of the table is no lead".into()))?);
         }
         Ok(LeadPage::of(leads.iter(), query))
-    }
-
-    async fn forget(&self, owner: &OwnerId, job: JobId) -> Result<(), TableError> {
-        let failed = |source: BoxError| TableError { operation: "removal", source, may_pass: true };
-        let mut keys = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .key_condition_expression("pk = :owner")
-            .filter_expression("job_id = :job")
-            .expression_attribute_values(":owner", AttributeValue::S(owner.to_string()))
-            .expression_attribute_values(":job", AttributeValue::S(job.to_string()))
-            .projection_expression("pk, sk")
-            .consistent_read(true)
-            .into_paginator()
-            .items()
-            .send();
-        let mut requests = Vec::new();
-        while let Some(key) = keys.next().await {
-            let key = key.map_err(|error| failed(error.into()))?;
-            let delete = DeleteRequest::builder().set_key(Some(key)).build();
-            let delete = delete.map_err(|error| failed(error.into()))?;
-            requests.push(WriteRequest::builder().delete_request(delete).build());
-        }
-        for part in requests.chunks(PER_REQUEST) {
-            self.send("removal", part.to_vec()).await?;
-        }
-        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Leads in the memory of one process.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::{Mutex, PoisonError},
 };
 
@@ -36,21 +36,5 @@ impl LeadTable for MemoryLeads {
     async fn page(&self, owner: &OwnerId, query: &LeadQuery) -> Result<LeadPage, TableError> {
         let owners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(LeadPage::of(owners.get(owner).into_iter().flat_map(BTreeMap::values), query))
-    }
-
-    async fn forget(&self, owner: &OwnerId, job: JobId) -> Result<(), TableError> {
-        let mut owners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(table) = owners.get_mut(owner) {
-            table.retain(|_, lead| lead.job_id != job);
-        }
-        Ok(())
-    }
-
-    async fn jobs_before(&self, before: Timestamp) -> Result<Vec<(OwnerId, JobId)>, TableError> {
-        let owners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let jobs =
-            owners.iter().flat_map(|(owner, leads)| leads.values().map(move |lead| (owner, lead.job_id)));
-        let jobs: BTreeSet<_> = jobs.filter(|(_, job)| job.created_at() < before).collect();
-        Ok(jobs.into_iter().map(|(owner, job)| (owner.clone(), job)).collect())
     }
 }

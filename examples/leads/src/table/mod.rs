@@ -39,21 +39,6 @@ pub trait LeadTable: std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`TableError`].
     async fn page(&self, owner: &OwnerId, query: &LeadQuery) -> Result<LeadPage, TableError>;
-
-    /// Removes the owner's leads that `job` was the last to write.
-    ///
-    /// # Errors
-    /// [`TableError`], and then some of them may be gone; the call may be repeated.
-    async fn forget(&self, owner: &OwnerId, job: JobId) -> Result<(), TableError>;
-
-    /// The jobs created before `before` that leads are from, with their owners: should such a job have
-    /// expired, its leads are to be forgotten. None where all leads of all owners would have to be read.
-    ///
-    /// # Errors
-    /// [`TableError`].
-    async fn jobs_before(&self, _before: Timestamp) -> Result<Vec<(OwnerId, JobId)>, TableError> {
-        Ok(Vec::new())
-    }
 }
 
 /// The table cannot answer.

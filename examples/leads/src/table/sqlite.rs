@@ -68,11 +68,6 @@ const SCHEMA: &str = "
 const APPLICATION_ID: i64 = 0x4c65_6164;
 /// The log is cut back to this many bytes once it has been written to the file.
 const LOG_BYTES: i64 = 16 << 20;
-/// So many leads are removed in one transaction.
-const REMOVED_AT_ONCE: usize = 500;
-/// Free pages are used again. Where they are at least so many (four megabytes), and a quarter of the file,
-/// they are given back to the file system, so many in one transaction.
-const FREE_PAGES: i64 = 1_024;
 /// An owner's ids begin at its number times this.
 const IDS_PER_OWNER: i64 = 1 << 32;
 /// The most writes in one transaction.
@@ -187,10 +182,6 @@ fn prepare(connection: &mut Connection, was_closed: bool) -> Result<(), Refused>
             return Err(Refused::Damaged(found));
         }
     }
-    if is_new {
-        // Before the first table, or it has no effect.
-        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-    }
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     connection.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES, |_| Ok(()))?;
     if is_new {
@@ -239,63 +230,24 @@ impl LeadTable for SqliteLeads {
         at: Timestamp,
     ) -> Result<(), TableError> {
         let leads = leads.iter().map(|(row, lead)| StoredLead::new(job, *row, lead.clone(), at)).collect();
-        let written = self.writer.write(owner.clone(), Work::Put(leads)).await;
-        written.map(drop).map_err(|source| unwritten("writing", source))
+        let written = self.writer.write(owner.clone(), leads).await;
+        written.map_err(|source| {
+            let may_pass = source.downcast_ref::<Arc<rusqlite::Error>>().is_some_and(|error| may_pass(error));
+            TableError { operation: "writing", source, may_pass }
+        })
     }
 
     async fn page(&self, owner: &OwnerId, query: &LeadQuery) -> Result<LeadPage, TableError> {
-        let (owner, query) = (owner.clone(), query.clone());
-        self.read(move |connection| page(connection, &owner, &query)).await
-    }
-
-    async fn forget(&self, owner: &OwnerId, job: JobId) -> Result<(), TableError> {
-        loop {
-            let removed = self.writer.write(owner.clone(), Work::Forget(job)).await;
-            if removed.map_err(|source| unwritten("removal", source))? < REMOVED_AT_ONCE {
-                return Ok(());
-            }
-        }
-    }
-
-    async fn jobs_before(&self, before: Timestamp) -> Result<Vec<(OwnerId, JobId)>, TableError> {
-        // Ids of jobs are in the order in which they were created.
-        let first = JobId::from_parts(before, 0).to_string();
-        self.read(move |connection| {
-            let mut jobs = connection.prepare_cached(
-                "SELECT DISTINCT name, job FROM leads JOIN owners ON number = owner WHERE job < ?1
-                 ORDER BY name, job",
-            )?;
-            let jobs =
-                jobs.query_map([first], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
-            let jobs: Vec<_> = jobs.collect::<Result<_, _>>()?;
-            let parsed =
-                jobs.into_iter().map(|(owner, job)| Some((OwnerId::new(owner).ok()?, job.parse().ok()?)));
-            Ok(parsed.flatten().collect())
-        })
-        .await
-    }
-}
-
-impl SqliteLeads {
-    async fn read<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> Result<T, BoxError> + Send + 'static,
-    ) -> Result<T, TableError> {
-        let reader = self.reader.clone();
+        let (owner, query, reader) = (owner.clone(), query.clone(), self.reader.clone());
         let reading = tokio::task::spawn_blocking(move || {
             let connection = reader.lock().unwrap_or_else(PoisonError::into_inner);
             // One state of the file for all statements.
             let transaction = connection.unchecked_transaction()?;
-            work(&transaction)
+            page(&transaction, &owner, &query)
         });
         let read = reading.await.map_err(BoxError::from).flatten();
         read.map_err(|source| TableError { operation: "reading", source, may_pass: true })
     }
-}
-
-fn unwritten(operation: &'static str, source: BoxError) -> TableError {
-    let may_pass = source.downcast_ref::<Arc<rusqlite::Error>>().is_some_and(|error| may_pass(error));
-    TableError { operation, source, may_pass }
 }
 
 /// The way to the thread that writes.
@@ -307,14 +259,8 @@ struct Writer {
 
 struct Write {
     owner: OwnerId,
-    work: Work,
-    reply: oneshot::Sender<Result<usize, Arc<rusqlite::Error>>>,
-}
-
-enum Work {
-    Put(Vec<StoredLead>),
-    /// Removes leads of a job, at most [`REMOVED_AT_ONCE`].
-    Forget(JobId),
+    leads: Vec<StoredLead>,
+    reply: oneshot::Sender<Result<(), Arc<rusqlite::Error>>>,
 }
 
 impl Writer {
@@ -325,11 +271,10 @@ impl Writer {
         Ok(Self { writes: Some(writes), thread: Some(thread) })
     }
 
-    /// How many leads were written or removed.
-    async fn write(&self, owner: OwnerId, work: Work) -> Result<usize, BoxError> {
+    async fn write(&self, owner: OwnerId, leads: Vec<StoredLead>) -> Result<(), BoxError> {
         let (reply, answer) = oneshot::channel();
         let writes = self.writes.as_ref().ok_or("the file is closed")?;
-        writes.send(Write { owner, work, reply }).map_err(|_| "the thread that writes has ended")?;
+        writes.send(Write { owner, leads, reply }).map_err(|_| "the thread that writes has ended")?;
         Ok(answer.await??)
     }
 }
@@ -367,63 +312,36 @@ fn write_all(mut connection: Connection, inbox: &Receiver<Write>) {
     while let Ok(first) = inbox.recv() {
         let writes: Vec<_> = std::iter::once(first).chain(inbox.try_iter()).take(MOST_IN_ONE).collect();
         let written = match write_together(&mut connection, &writes) {
-            Ok(written) => written.into_iter().map(Ok).collect(),
+            Ok(()) => vec![Ok(()); writes.len()],
             // All of them may be repeated.
             Err(error) if may_pass(&error) || writes.len() == 1 => {
-                let error = Arc::new(error);
-                writes.iter().map(|_| Err(error.clone())).collect()
+                vec![Err(Arc::new(error)); writes.len()]
             }
             // One of them is at fault, and only that one is told.
-            Err(_) => alone(&mut connection, &writes),
+            Err(_) => {
+                let alone = |write| write_together(&mut connection, std::slice::from_ref(write));
+                writes.iter().map(alone).map(|written| written.map_err(Arc::new)).collect()
+            }
         };
-        let removed = writes.iter().any(|write| matches!(write.work, Work::Forget(_)));
         for (write, written) in writes.into_iter().zip(written) {
             let _ = write.reply.send(written);
-        }
-        if removed && let Err(error) = give_back(&connection) {
-            tracing::warn!(%error, "free space of the file of leads could not be given back");
         }
     }
 }
 
-fn alone(connection: &mut Connection, writes: &[Write]) -> Vec<Result<usize, Arc<rusqlite::Error>>> {
-    let mut alone = |write| write_together(connection, std::slice::from_ref(write)).map(|written| written[0]);
-    writes.iter().map(|write| alone(write).map_err(Arc::new)).collect()
-}
-
-/// For each write, how many leads it wrote or removed.
-fn write_together(connection: &mut Connection, writes: &[Write]) -> rusqlite::Result<Vec<usize>> {
+fn write_together(connection: &mut Connection, writes: &[Write]) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let written = writes.iter().map(|Write { owner, work, .. }| {
+    for Write { owner, leads, .. } in writes {
         let owner: i64 = transaction
             .prepare_cached(
                 "INSERT INTO owners (name) VALUES (?1) ON CONFLICT DO UPDATE SET name = name RETURNING number",
             )?
             .query_row([owner.as_str()], |row| row.get(0))?;
-        match work {
-            Work::Put(leads) => {
-                leads.iter().try_for_each(|lead| put(&transaction, owner, lead))?;
-                Ok(leads.len())
-            }
-            Work::Forget(job) => forget(&transaction, owner, *job),
+        for lead in leads {
+            put(&transaction, owner, lead)?;
         }
-    });
-    let written = written.collect::<rusqlite::Result<_>>()?;
-    transaction.commit()?;
-    Ok(written)
-}
-
-/// Gives some pages back, where many are free.
-fn give_back(connection: &Connection) -> rusqlite::Result<()> {
-    let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
-    let free = number("freelist_count")?;
-    if free >= FREE_PAGES && free * 4 >= number("page_count")? {
-        // SQLite gives back one page for each step of the statement.
-        let mut vacuum = connection.prepare(&format!("PRAGMA incremental_vacuum({FREE_PAGES})"))?;
-        let mut steps = vacuum.query([])?;
-        while steps.next()?.is_some() {}
     }
-    Ok(())
+    transaction.commit()
 }
 
 /// Writes a lead, and what finds it, in the place of the one with the same key.
@@ -471,25 +389,6 @@ fn put(transaction: &Transaction<'_>, owner: i64, lead: &StoredLead) -> rusqlite
         .prepare_cached("INSERT INTO texts (rowid, text) VALUES (?1, ?2)")?
         .execute(params![id, text])?;
     Ok(())
-}
-
-/// Removes leads of a job, at most [`REMOVED_AT_ONCE`], and what finds them; gives their number.
-fn forget(transaction: &Transaction<'_>, owner: i64, job: JobId) -> rusqlite::Result<usize> {
-    let leads: Vec<_> = transaction
-        .prepare_cached(
-            "SELECT id, key, job, row, updated_at, lead, text FROM leads
-             WHERE owner = ?1 AND job = ?2 ORDER BY row LIMIT ?3",
-        )?
-        .query_map(params![owner, job.to_string(), REMOVED_AT_ONCE], Listed::read)?
-        .collect::<rusqlite::Result<_>>()?;
-    for lead in &leads {
-        lead.unlist(transaction, owner)?;
-        transaction.prepare_cached("DELETE FROM leads WHERE id = ?1")?.execute([lead.id])?;
-    }
-    transaction
-        .prepare_cached("UPDATE owners SET leads = leads - ?2 WHERE number = ?1")?
-        .execute(params![owner, leads.len()])?;
-    Ok(leads.len())
 }
 
 /// A lead as it is in the indexes.
