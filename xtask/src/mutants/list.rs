@@ -114,7 +114,7 @@ mutants! {
         "concludes from an eventual read that a job is gone":
             "None => self.head(id, Consistency::Strong).await," => "None => Ok(None),", [SIMULATION];
         "does not let a begin decide":
-            "may_decide = may_decide || may_have_failed(&job, chunk) || self.may_be_last(id, chunk).await?;" => "may_decide = may_decide && may_have_failed(&job, chunk) && self.may_be_last(id, chunk).await?;", [DYNAMO, SIMULATION];
+            "&& (may_have_failed(&job, chunk) || self.may_be_last(id, chunk).await?);" => "&& may_decide && (may_have_failed(&job, chunk) || self.may_be_last(id, chunk).await?);", [DYNAMO, SIMULATION];
         "lets every sweeper have a job":
             "\"due = :at AND" => "\"(due = :at OR due <> :at) AND", [DYNAMO];
         "counts batches past the total as the job's own":
@@ -139,6 +139,8 @@ mutants! {
             "found.last_evaluated_key.as_ref().map(layout::due_cursor)" => "found.last_evaluated_key.as_ref().map(layout::due_cursor).filter(|_| false)", [DYNAMO];
     }
     "crates/status-dynamo/src/retire.rs" {
+        "leaves a chunk alone that was made in the moment of the end":
+            "if !job.status.is_terminal() || chunk.over.is_some() {" => "if !job.status.is_terminal() || chunk.over.is_none() {", [WIRE];
         "leaves the job due for ever":
             ".update_expression(\"REMOVE dp, due\")" => ".update_expression(\"REMOVE nothing\")", [DYNAMO, SIMULATION];
         "does not tell the chunks that the job is over":
