@@ -20,7 +20,8 @@ use crate::tools::{Chromedriver, DynamoDbLocal, MiniStack};
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
 enum Xtask {
-    /// Everything: formatting, lints, unit, property, conformance and end-to-end tests, and the estimate's figures.
+    /// Everything: formatting, lints, unit, property, conformance and end-to-end tests, the estimate's figures, and a
+    /// handful of planted faults.
     Test(Test),
     /// Builds the packages of the Lambdas, `target/lambdas/{splitter,caller}.zip`, as `examples/template.yaml` wants them.
     Lambdas,
@@ -29,6 +30,8 @@ enum Xtask {
     /// Simulates whole systems from seeds, with a fault at any request, and checks what must hold. A failing
     /// seed is replayed, with its history, by `--from SEED --seeds 1`.
     Simulate(Simulate),
+    /// Times the first build of the frontend beside that of its interface and a store alone, both from nothing.
+    FirstRun,
     /// The estimate's figures on both sets of the kit, beside what they are to be.
     Eta,
 }
@@ -66,9 +69,12 @@ fn main() -> ExitCode {
         Xtask::Test(Test { part: Some(Part::Cargo) }) => {
             run("tests", cargo(&TESTS).arg("--features=status-core/mock"))
         }
-        Xtask::Test(Test { part: None }) => lint() && first_run::check() && tests() && eta::check(),
+        Xtask::Test(Test { part: None }) => {
+            lint() && first_run::check() && tests() && eta::check() && told(&mutants::check())
+        }
         Xtask::Lambdas => lambdas::build(),
         Xtask::Mutants(arguments) => told(&mutants::run(&arguments)),
+        Xtask::FirstRun => told(&first_run::measure()),
         Xtask::Simulate(options) => simulate(&options),
         Xtask::Eta => eta::build() && eta::check(),
     };
