@@ -73,7 +73,7 @@ pub enum StoreError {
         operation: &'static str,
         /// On what.
         subject: String,
-        /// What the backend said.
+        /// What the backend said; an [`std::io::Error`] of kind `StorageFull` where it has no room.
         source: BoxError,
     },
     /// The store's answer leaves out something that was asked for: a fault of the store.

@@ -273,8 +273,8 @@ impl Draft<'_> {
         if self.job.policy.tolerance.is_exceeded(counts.failed, total) {
             return self.finish_failed(too_many_failed(counts.failed, total));
         }
-        // What cannot be read may have failed, or may be of batches that the job does not have.
-        if self.facts.is_incomplete || total.is_none_or(|total| counts.settled() < total) {
+        // What cannot be read holds none of the job's batches once all of them are among those that can.
+        if total.is_none_or(|total| counts.settled() < total) {
             return;
         }
         let astray = self.items_astray();

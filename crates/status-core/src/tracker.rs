@@ -312,6 +312,8 @@ impl Tracker {
     /// # Errors
     /// [`Error::Rejected`] if it is completed or cancelled.
     pub async fn fail(&self, id: JobId, failure: Failure, by: &Actor) -> Result<Snapshot, Error> {
+        // Its fields are public, and it has to fit into the record.
+        let failure = Failure::new(failure.stage, &failure.code, &failure.message, failure.retryable);
         self.apply(id, &Command::Fail(failure), by, None).await.map(|state| self.show(&state))
     }
 

@@ -86,7 +86,6 @@ impl Tracker {
             Ok(shown) => shown.clone(),
             Err(_ended) => None,
         };
-        feed.mark_unchanged();
         let first = match first {
             Some(first) if owner.is_some_and(|owner| *owner != first.owner) => {
                 return Err(Error::NotFound(id));

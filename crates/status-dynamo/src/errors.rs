@@ -10,7 +10,11 @@
 
 use std::{borrow::Cow, collections::BTreeMap, error::Error};
 
-use aws_sdk_dynamodb::{operation::put_item::PutItemError, types::AttributeValue};
+use aws_sdk_dynamodb::{
+    config::{Builder, retry::RetryConfig},
+    operation::put_item::PutItemError,
+    types::AttributeValue,
+};
 use serde::{Deserialize, Serialize};
 use status_core::{
     BatchIndex, BatchOutcome, BatchReport, Consistency, Damaged, ErrorsPosition, ItemError, Job, JobId, Page,
@@ -94,18 +98,14 @@ impl DynamoStore {
     }
 
     /// Adds to the number of the job's errors what the chunk has more of, or takes away what it has less of,
-    /// in steps.
-    pub(crate) async fn count_errors(
-        &self,
-        id: JobId,
-        chunk: &Chunk,
-        before: Option<&Before>,
-        more: i128,
-    ) -> Result<(), StoreError> {
+    /// in steps. The number says when to stop keeping more, and nothing else: it may be too low, and is never
+    /// too high for what was added twice. So what is added is sent once, whatever becomes of the answer; what
+    /// is taken away may be repeated.
+    pub(crate) async fn count_errors(&self, id: JobId, chunk: &Chunk, before: Option<&Before>, more: i128) {
         let (now, step) = (i128::from(chunk.errors), i128::from(ERRORS_STEP));
         let steps = now.div_euclid(step) - (now - more).div_euclid(step);
         if steps == 0 {
-            return Ok(());
+            return;
         }
         let update = self
             .update(layout::errors_count_key(id))
@@ -117,7 +117,13 @@ impl DynamoStore {
             // Where nothing was added there is nothing to take away from.
             None => update.update_expression("ADD n :n").condition_expression("attribute_exists(pk)"),
         };
-        self.write_by(|| format!("errors of job {id}"), update.send()).await.map(drop)
+        let mut update = update.customize();
+        if steps > 0 {
+            update = update.config_override(Builder::new().retry_config(RetryConfig::disabled()));
+        }
+        if let Err(error) = self.write_by(|| format!("errors of job {id}"), update.send()).await {
+            tracing::warn!(job = %id, %error, "how many errors are kept is known less exactly");
+        }
     }
 
     pub(crate) async fn list_errors(

@@ -148,7 +148,14 @@ pub fn due_of(item: &Item) -> Result<Due, StoreError> {
 pub fn due_cursor(item: &Item) -> String {
     let due = item.get("due").and_then(|due| due.as_n().ok()).map_or("0", String::as_str);
     let [sk, pk] = [SK, "pk"].map(|name| attribute::text(item, name).unwrap_or_default());
-    format!("{due}#{sk}#{pk}")
+    format!("{due}#{}#{sk}{pk}", sk.len())
+}
+
+/// The two parts of a key, of which the first is told by its length: either may hold anything.
+fn parts(text: &str) -> Option<(&str, &str)> {
+    let (length, both) = text.split_once('#')?;
+    let (sk, pk) = both.split_at_checked(length.parse().ok()?)?;
+    (!sk.is_empty() && !pk.is_empty()).then_some((sk, pk))
 }
 
 /// The key that a cursor stands for.
@@ -156,10 +163,9 @@ pub fn due_cursor(item: &Item) -> String {
 /// # Errors
 /// [`StoreError::InvalidCursor`].
 pub fn due_key(cursor: &str) -> Result<Item, StoreError> {
-    let mut parts = cursor.splitn(3, '#');
-    let mut next = || parts.next().ok_or(StoreError::InvalidCursor);
-    let (due, sk, pk) = (next()?, next()?, next()?);
-    if due.parse::<f64>().is_err() || sk.is_empty() || pk.is_empty() {
+    let (due, key_parts) = cursor.split_once('#').ok_or(StoreError::InvalidCursor)?;
+    let (sk, pk) = parts(key_parts).ok_or(StoreError::InvalidCursor)?;
+    if due.parse::<f64>().is_err() {
         return Err(StoreError::InvalidCursor);
     }
     let mut item = key(pk.to_owned(), sk);
@@ -173,7 +179,7 @@ pub fn due_key(cursor: &str) -> Result<Item, StoreError> {
 pub fn owner_cursor(item: &Item) -> String {
     let [sk, pk] = [SK, "pk"].map(|name| attribute::text(item, name).unwrap_or_default());
     let is_job = sk == HEAD && pk.parse::<JobId>().is_ok();
-    if is_job { pk.to_owned() } else { format!("{sk}#{pk}") }
+    if is_job { pk.to_owned() } else { format!("{}#{sk}{pk}", sk.len()) }
 }
 
 /// The key that a cursor in the jobs of an owner stands for.
@@ -181,9 +187,9 @@ pub fn owner_cursor(item: &Item) -> String {
 /// # Errors
 /// [`StoreError::InvalidCursor`].
 pub fn owner_key(owner: &OwnerId, cursor: &str) -> Result<Item, StoreError> {
-    let mut item = match (cursor.parse(), cursor.split_once('#')) {
+    let mut item = match (cursor.parse(), parts(cursor)) {
         (Ok(id), _) => head_key(id),
-        (_, Some((sk, pk))) if !sk.is_empty() && !pk.is_empty() => key(pk.to_owned(), sk),
+        (_, Some((sk, pk))) => key(pk.to_owned(), sk),
         _ => return Err(StoreError::InvalidCursor),
     };
     item.insert(OWNER.into(), AttributeValue::S(owner.to_string()));

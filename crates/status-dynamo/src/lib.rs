@@ -265,8 +265,14 @@ impl DynamoStore {
             .set_expression_attribute_values(Some(layout::chunk_birth(id)))
             .expression_attribute_values(":cap", layout::number(size));
         match self.write_by(|| format!("job {id}"), update.send()).await? {
-            // One that is compacted, and so full, is refused, too.
-            Write::Refused(Some(there)) => Chunk::decode(id, &there).map(drop),
+            // One that is compacted, and so full, is refused, too. One that cannot be read stays as it is, and
+            // hinders nobody: the job is shown as damaged, and does not complete without its batches.
+            Write::Refused(Some(there)) => {
+                if let Err(error) = Chunk::decode(id, &there) {
+                    tracing::warn!(job = %id, %error, "a chunk is not told how many batches it has");
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

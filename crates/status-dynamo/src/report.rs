@@ -136,7 +136,7 @@ impl DynamoStore {
         let fails = reports.iter().any(|report| report.settles_as() == Settled::Failed);
         let failed = before.is_some_and(|before| fails || may_have_failed(&before.job, &chunk));
         part.may_decide = failed || self.may_be_last(id, &chunk).await?;
-        self.count_errors(id, &chunk, before, errors).await?;
+        self.count_errors(id, &chunk, before, errors).await;
         if chunk.is_full(None) && chunk.capacity.is_none() && !chunk.compacted {
             self.compact(id, &chunk).await;
         }

@@ -283,8 +283,8 @@ mutants! {
             "if overdue => {" => "if overdue && silent >= policy.processing_timeout => {", [MACHINE, MEMORY];
         "does not begin a job of which a batch was reported":
             "&& self.facts.highest.is_some() {" => "&& self.facts.highest.is_some() && self.job.started_at.is_some() {", [MACHINE, MEMORY, SIMULATION];
-        "completes a job by facts of which a part is missing":
-            "if self.facts.is_incomplete || total.is_none_or(" => "if total.is_none_or(", [MACHINE];
+        "lets what cannot be read, and is no batch, hold up the end":
+            "if total.is_none_or(|total| counts.settled() < total) {" => "if self.facts.is_incomplete || total.is_none_or(|total| counts.settled() < total) {", [MACHINE];
         "says that a job succeeded that lost items":
             "_ if astray.is_some() => Outcome::Partial," => "", [MEMORY];
         "seals below what has settled":

@@ -10,8 +10,8 @@ use std::{
 
 use futures::StreamExt;
 use status_core::{
-    Actor, Begin, Clock, Consistency, Damaged, Due, Effect, Error, JobId, JobState, NewJob, Page,
-    PageRequest, Policy, Snapshot, Status, StoreError, Totals, Tracker,
+    Actor, Begin, Clock, Consistency, Damaged, Due, Effect, Error, Failure, JobId, JobState, NewJob, Page,
+    PageRequest, Policy, Snapshot, Stage, Status, StoreError, Totals, Tracker,
 };
 use status_memory::MemoryStore;
 use status_testkit::{
@@ -240,6 +240,7 @@ fn damages(damaged: JobId) -> impl Layer {
             Ok(Answer::Read(Some(state))) if is_it => {
                 let part = Damaged { subject: "chunk 0".into(), why: "it is no set".into() };
                 *state = state.clone().with_damaged(vec![part]);
+                state.facts.counts.completed = state.facts.counts.completed.min(3);
             }
             Ok(Answer::Begin(Some(begun))) if is_it => {
                 begun.settled.retain(|(of, _)| *of != batch(3));
@@ -435,4 +436,15 @@ async fn a_watched_job_that_goes_ends_the_stream() {
     assert_eq!(seen.len(), 1);
     let page: Page<Snapshot> = kit.jobs.list(None, &PageRequest::first(1)).await.expect("listed");
     assert!(page.rows.is_empty());
+}
+
+#[tokio::test]
+async fn what_a_failure_says_is_bounded_whoever_made_it() {
+    let kit = kit().await;
+    let id = kit.processing(4).await;
+    let mut failure = Failure::new(Stage::Split, "bad", "bad", false);
+    (failure.code, failure.message) = ("x".repeat(300_000), "x".repeat(300_000));
+    kit.tracker.fail(id, failure, &Actor::named("splitter")).await.expect("recorded");
+    let failure = kit.snapshot(id).await.failure.expect("it failed");
+    assert_eq!((failure.code.len(), failure.message.len()), (64, 500));
 }

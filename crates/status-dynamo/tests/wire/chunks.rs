@@ -165,7 +165,7 @@ async fn a_chunk_of_a_newer_layout_is_refused_by_every_write() {
     assert_eq!(begun.damaged, [batch(1)]);
     let mut job = bench.store.job(id, Consistency::Strong).await.expect("read").expect("there");
     job.totals = Some(Totals { batches: 9, items: None });
-    bench.store.propagate(&job).await.expect_err("the size cannot be told");
+    bench.store.propagate(&job).await.expect("one that cannot be told its size hinders nobody");
     assert_eq!(bench.rig.with_sk("chunk#00000"), [newer]);
 }
 
@@ -209,4 +209,34 @@ async fn a_damaged_chunk_hinders_no_decision_and_no_other_batch() {
         bench.jobs.erase(id).await.expect("erased");
     }
     assert_eq!(bench.rig.items(), Vec::<serde_json::Value>::new());
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_and_is_no_batch_of_the_job_does_not_hold_up_its_end() {
+    let bench = Bench::open().await;
+    for (sk, sv) in [("note", "1"), ("aside", "1"), ("hook#1", "2"), ("chunk#00007", "9")] {
+        let id = bench.job(Some(2)).await;
+        bench.rig.put(&json!({"pk": {"S": id.to_string()}, "sk": {"S": sk}, "sv": {"N": sv},
+            "ttl_at": {"N": "9999999999"}}));
+        bench.counted(id, done(0)).await;
+        assert_eq!(bench.tracker.job(id).await.expect("there").status, Status::Processing, "{sk}");
+        bench.counted(id, done(1)).await;
+        assert_eq!(bench.tracker.job(id).await.expect("there").status, Status::Completed, "{sk}");
+    }
+}
+
+#[tokio::test]
+async fn a_chunk_that_cannot_be_read_keeps_no_job_from_its_seal_or_its_end() {
+    let bench = Bench::open().await;
+    for (sk, total) in [("chunk#00000", 2), ("chunk#00003", 600)] {
+        let id = bench.job(None).await;
+        bench.rig.put(&json!({"pk": {"S": id.to_string()}, "sk": {"S": sk}, "sv": {"N": "9"},
+            "ttl_at": {"N": "9999999999"}}));
+        let totals = Totals { batches: total, items: None };
+        bench.tracker.seal(id, totals, &Actor::named("splitter")).await.expect("sealed");
+        let failure = Failure::new(Stage::Process, "x", "x", false);
+        bench.tracker.fail(id, failure, &Actor::named("splitter")).await.expect("failed");
+        assert_eq!(bench.tracker.sweep().await.expect("swept").errors, 0, "{sk}");
+        assert_eq!(bench.rig.of_job(id, "job").get("due"), None, "{sk}: its end is told");
+    }
 }

@@ -27,6 +27,34 @@ async fn corrected_batches_give_back_the_room_for_errors() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_lost_takes_no_room_from_the_errors() {
+    let bench = Bench::open().await;
+    let mut policy = tolerant();
+    policy.max_errors = 250;
+    let id = bench.job_with(policy, Some(3)).await;
+    bench.rig.next("UpdateItem", "ADD n :n", Fault::LosesAnswer);
+    for (index, errors) in [(0, 100), (1, 100), (2, 50)] {
+        let report = BatchReport::completed(batch(index), 0, errors).with_errors(errors_of(index, errors));
+        bench.counted(id, report).await;
+    }
+    assert_eq!(bench.errors(id).await.len(), 250);
+}
+
+#[tokio::test]
+async fn a_number_of_errors_that_cannot_be_read_fails_no_report() {
+    let bench = Bench::open().await;
+    let id = bench.job(Some(2)).await;
+    bench.rig.put(&json!({"pk": {"S": format!("{id}#errors")}, "sk": {"S": "count"}, "n": {"S": "many"},
+        "ttl_at": {"N": "9999999999"}}));
+    for index in [0, 1] {
+        let report = BatchReport::completed(batch(index), 0, 100).with_errors(errors_of(index, 100));
+        bench.counted(id, report).await;
+    }
+    assert_eq!(bench.errors(id).await.len(), 200);
+    assert_eq!(bench.tracker.job(id).await.expect("there").status, Status::Completed);
+}
+
+#[tokio::test]
 async fn errors_of_release_0_1_go_with_their_failure_though_the_answer_is_lost() {
     let bench = Bench::open().await;
     let id = bench.job(Some(2)).await;

@@ -20,9 +20,11 @@ async fn an_item_beside_a_due_jobs_head_fails_no_sweep() {
 async fn an_owners_list_goes_on_past_items_that_are_no_jobs() {
     let bench = Bench::open().await;
     let job = bench.jobs.create(NewJob::titled("a")).await.expect("created");
-    for n in 0..12 {
+    for n in 0..6 {
         let pk = format!("zz#alien-{n:02}");
-        bench.rig.put(&json!({"pk": {"S": pk}, "sk": {"S": "job"}, "o": {"S": "alice"}}));
+        for sk in ["job", "note#1"] {
+            bench.rig.put(&json!({"pk": {"S": pk}, "sk": {"S": sk}, "o": {"S": "alice"}}));
+        }
     }
     let (mut page, mut seen, mut damaged) = (PageRequest::first(1), Vec::new(), 0);
     for _ in 0..20 {
@@ -35,7 +37,7 @@ async fn an_owners_list_goes_on_past_items_that_are_no_jobs() {
         }
     }
     assert_eq!((seen, damaged), (vec![job.id], 12));
-    for cursor in ["", "#", "a#", "#a", "x"] {
+    for cursor in ["", "#", "a#", "#a", "x", "0#ab", "2#ab", "3#ab"] {
         let page = PageRequest { limit: 1, cursor: Some(cursor.into()) };
         let refused = bench.store.list(&OwnerId::new("alice").expect("a name"), None, &page).await;
         assert!(matches!(refused, Err(StoreError::InvalidCursor)), "{cursor:?}: {refused:?}");
