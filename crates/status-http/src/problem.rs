@@ -133,13 +133,12 @@ impl From<Error> for Problem {
     }
 }
 
-/// Whether the store's backend says that there is no room: in the words of SQLite, or of the system.
+/// Whether the store's backend says that there is no room.
 fn is_full(error: &StoreError) -> bool {
     let mut causes =
         std::iter::successors(std::error::Error::source(error), |cause| std::error::Error::source(*cause));
     causes.any(|cause| {
-        let full = cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::StorageFull);
-        full || cause.to_string().contains("disk is full")
+        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::StorageFull)
     })
 }
 
@@ -172,5 +171,19 @@ impl IntoResponse for Problem {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_without_room_is_told_from_one_that_does_not_answer() {
+        for (kind, status) in [(ErrorKind::StorageFull, 507), (ErrorKind::TimedOut, 503)] {
+            let source = Box::new(std::io::Error::new(kind, "why"));
+            let error = StoreError::Unavailable { operation: "report", subject: "job 1".into(), source };
+            assert_eq!(Problem::from(Error::Store(error)).into_response().status(), status);
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use status_core::{
-    BatchIndex, Facts, Job, Sum, Timestamp,
+    BatchIndex, Facts, Job, JobId, Sum, Timestamp,
     chunk::{self, Places, Settlements},
 };
 
@@ -61,6 +61,14 @@ pub(crate) fn decode(row: &Row<'_>, job: &Job) -> Result<Sums, Failure> {
         facts.moments.set(*sum, i128::from_le_bytes(*bytes));
     }
     Ok(Sums { facts, errors: count(4)? })
+}
+
+/// The sums of a job that has no row of them: nothing has been reported.
+pub(crate) fn none(connection: &Connection, seq: i64, id: JobId) -> Result<Sums, Failure> {
+    let lost = connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM facts WHERE job = ?1)")?
+        .query_row([seq], |row| row.get::<_, bool>(0))?;
+    if lost { Err(corrupt(id, "its sums are missing").into()) } else { Ok(Sums::default()) }
 }
 
 pub(crate) fn write_sums(connection: &Connection, seq: i64, sums: &Sums) -> Result<(), Failure> {

@@ -1,9 +1,9 @@
 //! What can go wrong between a task and the file, and what the store says of it.
 
-use std::{any::Any, fmt};
+use std::{any::Any, fmt, io};
 
 use rusqlite::ErrorCode;
-use status_core::{Damaged, JobId, StoreError};
+use status_core::{BoxError, Damaged, JobId, StoreError};
 
 /// Why a task failed, before it is said what was tried on what.
 #[derive(Debug)]
@@ -86,7 +86,16 @@ impl Failure {
                 let why = format!("the database file is damaged ({error}); {RESTORE}");
                 StoreError::Corrupt { subject, why }
             }
-            _ => StoreError::Unavailable { operation, subject, source: Box::new(Advised(error)) },
+            _ => {
+                let advised = Advised(error);
+                // Callers know the system's kind of error, whatever the store.
+                let source: BoxError = if advised.is_full() {
+                    io::Error::new(io::ErrorKind::StorageFull, advised).into()
+                } else {
+                    Box::new(advised)
+                };
+                StoreError::Unavailable { operation, subject, source }
+            }
         }
     }
 }
@@ -100,12 +109,16 @@ pub(crate) const RESTORE: &str = "restore a backup: remove the file and those be
 pub(crate) struct Advised(pub(crate) rusqlite::Error);
 
 impl Advised {
-    fn advice(&self) -> Option<&'static str> {
-        let error = self.0.sqlite_error()?;
-        match error.code {
-            ErrorCode::DiskFull => Some("free space on the disk"),
+    fn is_full(&self) -> bool {
+        self.0.sqlite_error().is_some_and(|error| {
             // The memory that the log is shared by is a file, too.
-            _ if error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE => Some("free space on the disk"),
+            error.code == ErrorCode::DiskFull || error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+        })
+    }
+
+    fn advice(&self) -> Option<&'static str> {
+        match self.0.sqlite_error()?.code {
+            _ if self.is_full() => Some("free space on the disk"),
             ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen => {
                 Some("make the file and its folder writable")
             }
@@ -167,6 +180,9 @@ mod tests {
                 StoreError::Unavailable { operation: "report", subject, source } => {
                     assert_eq!(subject, "job 1");
                     assert!(source.to_string().contains(advice), "{source}");
+                    let kind = source.downcast_ref().map(io::Error::kind);
+                    let full = (advice == "free space").then_some(io::ErrorKind::StorageFull);
+                    assert_eq!(kind, full, "{source}");
                 }
                 other => panic!("{code}: {other:?}"),
             }

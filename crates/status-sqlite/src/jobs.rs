@@ -49,7 +49,7 @@ pub(crate) fn find(connection: &Connection, id: JobId, now: Timestamp) -> Result
     let Some(row) = rows.next()? else { return Ok(None) };
     let (has_sums, seq) = (row.get::<_, Option<i64>>(8)?.is_some(), row.get(9)?);
     let job = parsed(id, row, 10)?;
-    let sums = if has_sums { facts::decode(row, &job) } else { Ok(Sums::default()) };
+    let sums = if has_sums { facts::decode(row, &job) } else { facts::none(connection, seq, id) };
     let damaged = |failure: Failure| failure.damaged(|| format!("the sums of job {id}"));
     let sums = sums.map(Ok).or_else(|failure| damaged(failure).map(Err))?;
     Ok(Some(Stored { seq, job, sums }))

@@ -158,7 +158,7 @@ impl SqliteStore {
     /// all.
     ///
     /// A file that was not closed, or that another process has open, is checked first (`PRAGMA
-    /// quick_check`: about a second for each gigabyte).
+    /// integrity_check`: some seconds for each gigabyte).
     ///
     /// # Errors
     /// [`OpenError`]: a file of a later version, one of another program, a damaged one. None of

@@ -45,7 +45,7 @@ pub enum OpenError {
     },
     /// It was not closed cleanly, and the check found damage.
     #[error(
-        "{} is damaged ({findings}); save what can be saved with `sqlite3 FILE .recover`, or {RESTORE}",
+        "{} is damaged ({findings}); {RESTORE}; without a backup, sqlite.org's own `sqlite3 FILE .recover` may save a part",
         path.display()
     )]
     Damaged {
@@ -175,18 +175,20 @@ fn check(path: &Path, connection: &Connection) -> rusqlite::Result<Result<(), Op
     })
 }
 
-/// How the findings of SQLite's check begin that are of one row's values. They concern that row alone, and are
-/// shown where it is read.
-const OF_ONE_ROW: [&str; 5] =
-    ["CHECK constraint failed in ", "NULL value in ", "non-", "NUMERIC value in ", "TEXT value in "];
+/// Whether a finding of SQLite's check is of one row's values. It concerns that row alone, and is shown where
+/// the row is read.
+fn is_of_one_row(finding: &str) -> bool {
+    finding.starts_with("CHECK constraint failed in ") || finding.contains(" value in ")
+}
 
 /// What SQLite's own check finds wrong with the file and its indexes first.
 pub(crate) fn damage(connection: &Connection) -> rusqlite::Result<Option<String>> {
-    let mut check = connection.prepare("PRAGMA integrity_check")?;
+    // All findings: those of single rows would hide others behind them.
+    let mut check = connection.prepare("PRAGMA integrity_check(2147483647)")?;
     let mut findings = check.query([])?;
     while let Some(row) = findings.next()? {
         let finding: String = row.get(0)?;
-        if finding != "ok" && !OF_ONE_ROW.iter().any(|begins| finding.starts_with(begins)) {
+        if finding != "ok" && !is_of_one_row(&finding) {
             return Ok(Some(finding));
         }
     }

@@ -18,7 +18,8 @@ const MIGRATIONS: &[&str] = &[FIRST];
 const FIRST: &str = "
     -- What was decided: the record as JSON, swapped by its revision.
     CREATE TABLE jobs (
-        seq INTEGER PRIMARY KEY,
+        -- Never given twice: what is left of a row that is lost is nobody else's.
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
         id TEXT NOT NULL UNIQUE CHECK (length(id) = 36),
         owner TEXT NOT NULL,
         idempotency_key TEXT,

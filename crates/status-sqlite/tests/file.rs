@@ -330,6 +330,19 @@ async fn a_damaged_row_hides_no_other() {
 }
 
 #[tokio::test]
+async fn what_is_left_of_a_lost_row_is_no_other_jobs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder.path().join("status.db")).await;
+    let (tracker, raw) = (tracker(&store), raw(store.path()));
+    let lost = processing(&tracker, Policy::default(), 3).await;
+    tracker.report(lost, vec![done(0)]).await.expect("reported");
+    raw.pragma_update(None, "foreign_keys", false).expect("set");
+    raw.execute("DELETE FROM jobs", []).expect("lost");
+    let id = processing(&tracker, Policy::default(), 3).await;
+    assert_eq!(tracker.snapshot_now(id).await.expect("there").progress.batches.completed, 0);
+}
+
+#[tokio::test]
 async fn damaged_sums_or_bits_hinder_no_decision_and_no_other_batch() {
     let folder = tempfile::tempdir().expect("a folder");
     let clock = Arc::new(ManualClock::at(SystemClock.now().as_millisecond()));
@@ -343,6 +356,7 @@ async fn damaged_sums_or_bits_hinder_no_decision_and_no_other_batch() {
         ("UPDATE facts SET items_failed = -1", true),
         ("UPDATE facts SET moments = x'00'", true),
         ("UPDATE facts SET completed = 500", true),
+        ("DELETE FROM facts WHERE number = 4294967296", true),
         ("UPDATE facts SET settled_bits = x'00' WHERE number = 1", false),
     ] {
         let mut ids = Vec::new();
