@@ -66,13 +66,12 @@ impl Data {
 
 /// Whether this program has made what is in the folder, or nothing is.
 fn is_ours(folder: &Path) -> io::Result<bool> {
-    // Any program may have a file of that name; ours is empty.
-    let has_lock = fs::metadata(folder.join(LOCK)).is_ok_and(|lock| lock.is_file() && lock.len() == 0);
-    if has_lock || folder.join(STATUS).exists() || folder.join(LEADS).exists() {
+    if folder.join(STATUS).exists() || folder.join(LEADS).exists() {
         return Ok(true);
     }
+    // The lock is made first, and the process may have ended right after that. Others call theirs the same.
     for entry in fs::read_dir(folder)? {
-        if entry?.file_name() != LOST_AND_FOUND {
+        if ![LOCK, LOST_AND_FOUND].map(Some).contains(&entry?.file_name().to_str()) {
             return Ok(false);
         }
     }
@@ -110,7 +109,14 @@ fn restrict(folder: &Path, uploads: &Path) -> io::Result<()> {
             set(&folder.join(format!("{file}{suffix}")), 0o600)?;
         }
     }
+    set(&folder.join(LOCK), 0o600)?;
     set(uploads, 0o700)?;
+    for upload in fs::read_dir(uploads)? {
+        let upload = upload?;
+        if upload.file_type()?.is_file() {
+            set(&upload.path(), 0o600)?;
+        }
+    }
     set(folder, 0o700)
 }
 

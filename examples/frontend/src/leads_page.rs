@@ -23,6 +23,9 @@ pub(crate) async fn leads(
         let most = LeadQuery::MAX_PER_PAGE;
         return Err(Problem::invalid(format!("page is at least 1, per_page between 1 and {most}.")));
     }
+    if query.q.chars().count() > LeadQuery::LONGEST_SEARCH {
+        return Err(Problem::invalid(format!("q has at most {} characters.", LeadQuery::LONGEST_SEARCH)));
+    }
     let page = state.leads.page(&visitor.into(), &query).await.map_err(|error| {
         tracing::error!(error = &error as &dyn StdError, "leads could not be read");
         Problem::unavailable()

@@ -319,14 +319,25 @@ fn a_folder_of_somebody_else_is_refused_and_left_as_it_is() {
     assert_eq!(found & 0o777, 0o755);
     assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1, "nothing was made in it");
 
-    // Among the files of this program, those of others stay too, and what was restored becomes private.
+    // Other programs, too, have an empty file of this name.
     std::fs::write(folder.path().join("lock"), "").expect("written");
+    let (ok, said) = ends(&flags);
+    assert!(!ok && said.contains("holds something else"), "{said}");
+
+    // Among the files of this program, those of others stay too, and what was restored becomes private.
+    let folder = tempfile::tempdir().expect("a folder");
+    let flags = ["--data", folder.path().to_str().expect("UTF-8")];
     drop(Running::start(&flags));
     let leads = folder.path().join("leads.db");
-    std::fs::set_permissions(&leads, mode(0o644)).expect("set");
+    let document = folder.path().join("uploads/thesis.doc");
+    std::fs::write(&document, "precious").expect("written");
+    let restored = [&leads, &document, &folder.path().join("lock")];
+    restored.iter().for_each(|file| std::fs::set_permissions(file, mode(0o644)).expect("set"));
     drop(Running::start(&flags));
-    assert!(folder.path().join("uploads/thesis.doc").exists());
-    assert_eq!(std::fs::metadata(&leads).expect("it is there").permissions().mode() & 0o777, 0o600);
+    for file in restored {
+        let found = std::fs::metadata(file).expect("it is there").permissions().mode();
+        assert_eq!(found & 0o777, 0o600, "{}", file.display());
+    }
 
     let elsewhere = folder.path().join("elsewhere.db");
     std::fs::rename(&leads, &elsewhere).expect("renamed");

@@ -193,6 +193,31 @@ fn called(email: &str) -> Lead {
 }
 
 #[test]
+fn a_damaged_lead_keeps_no_file_shut_that_was_not_closed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("leads.db");
+    let table = SqliteLeads::open(&path).expect("it opens");
+    let leads = [(0, called("ada@example.com")), (1, called("bob@example.com"))];
+    run(table.upsert(&owner("alice"), job(1), &leads, Timestamp::UNIX_EPOCH)).expect("written");
+    drop(table);
+    let alter = |from, to| {
+        let file = rusqlite::Connection::open(&path).expect("it opens");
+        file.pragma_update(None, "writable_schema", true).expect("set");
+        let alter = "UPDATE sqlite_schema SET sql = replace(sql, ?1, ?2) WHERE name = 'leads'";
+        assert_eq!(file.execute(alter, [from, to]).expect("altered"), 1);
+    };
+    alter("lead TEXT NOT NULL", "lead TEXT");
+    let file = rusqlite::Connection::open(&path).expect("it opens");
+    file.execute("UPDATE leads SET lead = NULL WHERE row = 0", []).expect("damaged");
+    drop(file);
+    alter("lead TEXT", "lead TEXT NOT NULL");
+    std::fs::write(folder.path().join("leads.db-wal"), "").expect("written");
+    let table = SqliteLeads::open(&path).expect("it opens");
+    let page = run(table.page(&owner("alice"), &LeadQuery::default())).expect("read");
+    assert_eq!(page.leads.len(), 1);
+}
+
+#[test]
 fn a_damaged_lead_hides_no_other_and_can_be_replaced() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("leads.db");

@@ -88,17 +88,21 @@ pub struct LeadQuery {
     pub per_page: usize,
     /// A field's name, with `-` before it for descending order; the newest first without.
     pub sort: Option<Sort>,
-    /// Text that must be in one of the fields, in whatever case.
+    /// Text that must be in one of the fields, in whatever case; its first [`LeadQuery::LONGEST_SEARCH`]
+    /// characters count.
     pub q: String,
 }
 
 impl LeadQuery {
     /// The most leads on one page.
     pub const MAX_PER_PAGE: usize = 200;
+    /// The most characters to search for: each costs a look into the index.
+    pub const LONGEST_SEARCH: usize = 100;
 
     /// What is searched for, in lower case. No lead has control characters.
     fn needle(&self) -> String {
-        self.q.replace(char::is_control, " ").trim().to_lowercase()
+        let q: String = self.q.chars().take(Self::LONGEST_SEARCH).collect();
+        q.replace(char::is_control, " ").trim().to_lowercase()
     }
 
     fn per_page(&self) -> usize {

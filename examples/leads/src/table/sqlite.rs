@@ -176,11 +176,8 @@ fn prepare(connection: &mut Connection, was_closed: bool) -> Result<(), Refused>
         (0, 0) if tables == 0 => true,
         _ => return Err(Refused::Foreign),
     };
-    if !was_closed {
-        let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-        if found != "ok" {
-            return Err(Refused::Damaged(found));
-        }
+    if !was_closed && let Some(found) = damage(connection)? {
+        return Err(Refused::Damaged(found));
     }
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     connection.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES, |_| Ok(()))?;
@@ -192,6 +189,29 @@ fn prepare(connection: &mut Connection, was_closed: bool) -> Result<(), Refused>
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     Ok(())
 }
+
+/// What SQLite's own check finds wrong with the file first. A lead with a value that it may not have concerns
+/// nobody else, and the index of texts is made again from the leads.
+fn damage(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let mut check = connection.prepare("PRAGMA integrity_check(2147483647)")?;
+    let mut findings = check.query([])?;
+    let mut texts_are_damaged = false;
+    while let Some(row) = findings.next()? {
+        let finding: String = row.get(0)?;
+        if finding.contains(TEXTS_ARE_DAMAGED) {
+            texts_are_damaged = true;
+        } else if finding != "ok" && !finding.contains(" value in ") {
+            return Ok(Some(finding));
+        }
+    }
+    if texts_are_damaged {
+        connection.execute("INSERT INTO texts (texts) VALUES ('rebuild')", [])?;
+    }
+    Ok(None)
+}
+
+/// What SQLite's check says of an index of texts.
+const TEXTS_ARE_DAMAGED: &str = "inverted index for FTS5 table";
 
 /// What SQLite says, and of which file; with advice where there is some.
 fn refusal(path: &Path, error: &rusqlite::Error) -> BoxError {
@@ -210,8 +230,11 @@ fn refusal(path: &Path, error: &rusqlite::Error) -> BoxError {
 fn damaged(path: &Path, found: &str) -> BoxError {
     let (file, log, shared) = (path.display(), beside(path, "-wal"), beside(path, "-shm"));
     let (log, shared) = (log.display(), shared.display());
-    format!("{file} is damaged ({found}); remove {log} and {shared} before you put a backup in its place")
-        .into()
+    format!(
+        "{file} is damaged ({found}); remove {log} and {shared} before you put a backup in its place, \
+         such as sqlite3's `.backup` makes"
+    )
+    .into()
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
