@@ -12,7 +12,7 @@ use futures::future::join_all;
 use leads::{BatchMessage, Lead, LeadTable, NormaliseError, Normaliser};
 use status_core::{
     BatchIndex, BatchReport, Begin, Clock, Effect, Error, ItemError, JobId, OwnerId, Rejection, Settled,
-    SystemClock, Tracker,
+    StoreError, SystemClock, Tracker,
 };
 
 /// Works on batches.
@@ -38,7 +38,8 @@ pub struct Delivery {
 pub enum Handled {
     /// It can be deleted.
     Done,
-    /// It is to be delivered again: working on it failed.
+    /// It is to be delivered again: working on it failed, or what is stored of it or of its job is damaged. For
+    /// damage it is the answer on the last try, too: nothing can be recorded.
     Retry,
     /// It is to be delivered again, and that is no fault of its own: the store did not answer. A queue that
     /// can does not count it as a try.
@@ -49,8 +50,19 @@ pub enum Handled {
 enum Recorded {
     /// All is recorded or can be forgotten, but for these batches, which are to be delivered again.
     AllBut(Vec<BatchIndex>),
-    /// All of it is to be delivered again.
-    Nothing,
+    /// All of it is to be delivered again, and this is the answer to it.
+    Nothing(Handled),
+}
+
+/// What becomes of a message whose job the store told nothing of, or took nothing for.
+fn again(error: &Error) -> Handled {
+    match error {
+        Error::Store(
+            StoreError::Throttled { .. } | StoreError::Unavailable { .. } | StoreError::Conflict(_),
+        ) => Handled::Later,
+        // Damage does not pass by itself.
+        _ => Handled::Retry,
+    }
 }
 
 impl Caller {
@@ -99,7 +111,7 @@ impl Caller {
             }
             Err(error) => {
                 tracing::warn!(%job, error = &error as &dyn StdError, "batches could not be begun; they will be delivered again");
-                return all(Handled::Later);
+                return all(again(&error));
             }
         };
         let assigned = deliveries.iter().zip(&assignment.batches);
@@ -140,7 +152,7 @@ impl Caller {
             Some(report) if is_settled(delivery, report) => match &reported {
                 Recorded::AllBut(damaged) if damaged.contains(&delivery.message.batch) => Handled::Retry,
                 Recorded::AllBut(_) => Handled::Done,
-                Recorded::Nothing => Handled::Later,
+                Recorded::Nothing(handled) => *handled,
             },
             Some(_) => Handled::Retry,
             // It cannot be worked on before the store is repaired.
@@ -186,7 +198,7 @@ impl Caller {
             }
             Err(error) => {
                 tracing::warn!(%job, error = &error as &dyn StdError, "batches could not be reported; they will be delivered again");
-                Recorded::Nothing
+                Recorded::Nothing(again(&error))
             }
         }
     }

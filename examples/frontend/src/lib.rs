@@ -225,10 +225,10 @@ fn work_here(
     let normaliser: Arc<dyn Normaliser> = Arc::new(Delayed::new(normaliser, config.batch_delay));
     let leads = Arc::new(Patient::new(leads, tracker.clone()));
     let caller = Caller::new(tracker.clone(), normaliser, leads, MAX_RECEIVES);
-    let (queue, deliveries) = pipeline::queue();
+    let (queue, deliveries) = pipeline::queue(config.workers as usize);
     let splitter = Splitter::new(tracker.clone(), queue, config.batch_size);
     for _ in 0..config.workers {
-        tasks.spawn(pipeline::work(caller.clone(), deliveries.clone(), shutdown.clone()));
+        tasks.spawn(pipeline::work(caller.clone(), deliveries.clone(), tasks.clone(), shutdown.clone()));
     }
     let pipeline = Pipeline::new(splitter, tasks.clone(), shutdown.clone());
     Ok(Local { tracker: tracker.clone(), uploads: Arc::new(uploads), pipeline })

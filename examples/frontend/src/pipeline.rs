@@ -1,6 +1,13 @@
 //! The pipeline inside the process: a bounded queue between the splitter and the callers.
 
-use std::{error::Error as StdError, io::ErrorKind, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    error::Error as StdError,
+    io::ErrorKind,
+    path::PathBuf,
+    sync::{Arc, PoisonError, Weak},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use caller::{Caller, Delivery, Handled};
@@ -11,8 +18,10 @@ use leads::{
 };
 use splitter::{BatchQueue, QueueError, SplitError, Splitter};
 use status_core::{Actor, Error, Failure, JobId, OwnerId, Snapshot, Stage, StoreError, Timestamp, Tracker};
-use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::MAX_RECEIVES;
 
 /// So many batches wait; a splitter that is faster than the callers waits too, and memory stays flat.
 const QUEUE: usize = 64;
@@ -30,25 +39,74 @@ const WATCH_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// none of them: the file is split once it does.
 const SPLIT_TRIES: u32 = 3;
 
-/// Where callers get their batches.
-pub(crate) type Deliveries = Arc<Mutex<mpsc::Receiver<BatchMessage>>>;
+/// A batch on its way, until it is done with.
+#[derive(Debug)]
+struct Queued {
+    delivery: Delivery,
+    tried: u32,
+    _room: OwnedSemaphorePermit,
+}
 
-/// A queue in memory.
-pub(crate) fn queue() -> (Arc<dyn BatchQueue>, Deliveries) {
+/// Where callers get their batches.
+#[derive(Clone, Debug)]
+pub(crate) struct Deliveries {
+    queue: Arc<Mutex<mpsc::Receiver<Queued>>>,
+    /// For what is to be tried again.
+    back: mpsc::Sender<Queued>,
+}
+
+/// A queue in memory, for so many workers. A job whose batches are all worked on, or wait to be tried again, holds
+/// up its own splitter, and no other.
+pub(crate) fn queue(workers: usize) -> (Arc<dyn BatchQueue>, Deliveries) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    (Arc::new(MemoryQueue(sender)), Arc::new(Mutex::new(receiver)))
+    let deliveries = Deliveries { queue: Arc::new(Mutex::new(receiver)), back: sender.clone() };
+    (Arc::new(MemoryQueue { sender, rooms: Rooms::new(QUEUE + workers) }), deliveries)
 }
 
 #[derive(Debug)]
-struct MemoryQueue(mpsc::Sender<BatchMessage>);
+struct MemoryQueue {
+    sender: mpsc::Sender<Queued>,
+    rooms: Rooms,
+}
 
 #[async_trait]
 impl BatchQueue for MemoryQueue {
     async fn send(&self, batches: Vec<BatchMessage>) -> Result<(), QueueError> {
-        for batch in batches {
-            self.0.send(batch).await.map_err(|error| QueueError(error.to_string().into()))?;
+        for message in batches {
+            let room = self.rooms.enter(message.job_id).await;
+            let queued = Queued { delivery: Delivery { message, receives: 1 }, tried: 0, _room: room };
+            self.sender.send(queued).await.map_err(|error| QueueError(error.to_string().into()))?;
         }
         Ok(())
+    }
+}
+
+/// A room for each job, of one size: no job takes another's.
+#[derive(Debug)]
+pub(crate) struct Rooms {
+    size: usize,
+    rooms: std::sync::Mutex<HashMap<JobId, Weak<Semaphore>>>,
+}
+
+impl Rooms {
+    pub(crate) fn new(size: usize) -> Self {
+        Self { size, rooms: std::sync::Mutex::default() }
+    }
+
+    /// Waits for a place in the job's room, which is held until the answer is dropped.
+    pub(crate) async fn enter(&self, job: JobId) -> OwnedSemaphorePermit {
+        self.room(job).acquire_owned().await.expect("nobody closes a room")
+    }
+
+    fn room(&self, job: JobId) -> Arc<Semaphore> {
+        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(room) = rooms.get(&job).and_then(Weak::upgrade) {
+            return room;
+        }
+        rooms.retain(|_, room| room.strong_count() > 0);
+        let room = Arc::new(Semaphore::new(self.size));
+        rooms.insert(job, Arc::downgrade(&room));
+        room
     }
 }
 
@@ -146,7 +204,7 @@ impl Pipeline {
 }
 
 /// Whether the same may succeed later: the store is busy, full or cannot be reached.
-fn may_pass(error: &Error) -> bool {
+pub(crate) fn may_pass(error: &Error) -> bool {
     matches!(
         error,
         Error::Store(StoreError::Throttled { .. } | StoreError::Unavailable { .. } | StoreError::Conflict(_))
@@ -154,25 +212,41 @@ fn may_pass(error: &Error) -> bool {
 }
 
 /// How long to wait after the `tried`th try.
-fn pause(tried: u32) -> Duration {
+pub(crate) fn pause(tried: u32) -> Duration {
     RETRY_AFTER * tried.min(LONGEST_RETRY)
 }
 
-/// A worker: takes batches until shutdown, and ends what it has begun.
-pub(crate) async fn work(caller: Caller, deliveries: Deliveries, shutdown: CancellationToken) {
-    let next = async || deliveries.lock().await.recv().await;
-    while let Some(Some(message)) = shutdown.run_until_cancelled(next()).await {
-        let mut delivery = Delivery { message, receives: 1 };
-        for tried in 1.. {
-            match caller.handle(std::slice::from_ref(&delivery), TIME_LIMIT).await[..] {
-                [Handled::Retry] => delivery.receives += 1,
-                [Handled::Later] => {}
-                _ => break,
+/// A worker: takes batches until shutdown, and ends what it has begun. It waits for none: what is to be tried again
+/// comes back later, and others are worked on meanwhile.
+pub(crate) async fn work(
+    caller: Caller,
+    deliveries: Deliveries,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+) {
+    let next = async || deliveries.queue.lock().await.recv().await;
+    while let Some(Some(mut queued)) = shutdown.run_until_cancelled(next()).await {
+        let handled = caller.handle(std::slice::from_ref(&queued.delivery), TIME_LIMIT).await;
+        let Delivery { message, receives } = &mut queued.delivery;
+        match handled[..] {
+            [Handled::Retry] if *receives < MAX_RECEIVES => *receives += 1,
+            // Had it only failed, it would be recorded as failed. The job's deadline ends it.
+            [Handled::Retry] => {
+                let (job, batch) = (message.job_id, message.batch);
+                tracing::error!(%job, %batch, "a batch is dropped: what is stored of it, or of its job, is damaged");
+                continue;
             }
-            if shutdown.run_until_cancelled(tokio::time::sleep(pause(tried))).await.is_none() {
-                return;
-            }
+            [Handled::Later] => {}
+            _ => continue,
         }
+        queued.tried += 1;
+        let (back, shutdown) = (deliveries.back.clone(), shutdown.clone());
+        let again = async move {
+            tokio::time::sleep(pause(queued.tried)).await;
+            // It fails only when nobody works any more.
+            let _ = back.send(queued).await;
+        };
+        tasks.spawn(async move { shutdown.run_until_cancelled(again).await });
     }
 }
 
@@ -189,11 +263,11 @@ impl Patient {
         Self { inner, tracker }
     }
 
-    /// A job that cannot be read may want them.
+    /// A job may want them while the store does not answer, but not if it is damaged: nothing can be recorded of it.
     async fn is_wanted(&self, job: JobId) -> bool {
         match self.tracker.job(job).await {
             Ok(job) => !job.status.is_terminal() && job.cancel_requested.is_none(),
-            Err(error) => !matches!(error, Error::NotFound(_)),
+            Err(error) => may_pass(&error),
         }
     }
 }
@@ -254,11 +328,17 @@ impl<N: Normaliser> Normaliser for Delayed<N> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use status_core::{
-        Facts, JobState, MockStatusStore, NewJob, OwnerId, Policy, Status, StoreError, Tracker,
+    use std::{
+        collections::HashSet,
+        sync::atomic::{AtomicU32, Ordering},
     };
+
+    use leads::MemoryLeads;
+    use status_core::{
+        BatchIndex, Begun, Effect, Facts, Job, JobState, MockStatusStore, NewJob, OwnerId, Policy, Status,
+        StoreError, Tracker, Written,
+    };
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -278,10 +358,195 @@ mod tests {
             Ok(Some(JobState::new(job.clone(), Facts::default())))
         });
         store.expect_changed().returning(|_, _, _| ());
-        let splitter = Splitter::new(Tracker::new(Arc::new(store)), queue().0, 10);
+        let splitter = Splitter::new(Tracker::new(Arc::new(store)), queue(1).0, 10);
         let pipeline = Pipeline::new(splitter, TaskTracker::new(), CancellationToken::new());
         let begun = tokio::time::Instant::now();
         pipeline.until_over(id).await;
         assert!(begun.elapsed() >= WATCH_AGAIN_AFTER, "{:?}", begun.elapsed());
+    }
+
+    const DAMAGED: u128 = 1;
+    const DAMAGED_BATCHES: u128 = 2;
+    const DAMAGED_REPORTS: u128 = 3;
+    const UNREACHABLE: u128 = 4;
+    const SOUND: u128 = 5;
+
+    fn id(number: u128) -> JobId {
+        JobId::from_parts(Timestamp::UNIX_EPOCH, number)
+    }
+
+    fn processing(id: JobId) -> Job {
+        let owner = OwnerId::new("alice").expect("a name");
+        let new = NewJob::titled("leads.csv").into_job(id, owner, &Policy::default(), Actor::OWNER);
+        let mut job = new.expect("a job");
+        job.status = Status::Processing;
+        job
+    }
+
+    fn corrupt() -> StoreError {
+        StoreError::Corrupt { subject: "a job".into(), why: "a test".into() }
+    }
+
+    fn unavailable() -> StoreError {
+        StoreError::Unavailable { operation: "begin", subject: "a job".into(), source: "a test".into() }
+    }
+
+    fn batch(number: u128, batch: u64) -> BatchMessage {
+        let leads = vec![RawLead::from_pairs([("Email", "ann@example.com")])];
+        let batch = BatchIndex::new(batch).expect("in range");
+        BatchMessage { job_id: id(number), batch, file_name: "leads.csv".into(), first_row: 1, leads }
+    }
+
+    /// Does nothing, well.
+    #[derive(Debug)]
+    struct Easy;
+
+    #[async_trait]
+    impl Normaliser for Easy {
+        async fn normalise(&self, rows: &[RawLead], _: Duration) -> Result<Vec<Normalised>, NormaliseError> {
+            Ok(rows.iter().map(|_| Ok(Lead::default())).collect())
+        }
+    }
+
+    /// One worker, over a store that is damaged in three ways, and that does not answer for one job in the first
+    /// minute; and what it was asked.
+    struct Worker {
+        queue: Arc<dyn BatchQueue>,
+        begun: Arc<std::sync::Mutex<Vec<(JobId, BatchIndex)>>>,
+        reported: mpsc::UnboundedReceiver<(JobId, Instant)>,
+        tasks: TaskTracker,
+        shutdown: CancellationToken,
+    }
+
+    impl Worker {
+        fn start() -> Self {
+            let begun = Arc::new(std::sync::Mutex::new(Vec::new()));
+            let (report, reported) = mpsc::unbounded_channel();
+            let (asked, started, mut store) = (begun.clone(), Instant::now(), MockStatusStore::new());
+            store.expect_begin().returning(move |job, batches, _| {
+                asked.lock().expect("unpoisoned").extend(batches.iter().map(|batch| (job, *batch)));
+                let settled = batches.iter().map(|batch| (*batch, None)).collect();
+                let begun = Begun::new(processing(job), settled, false);
+                match job {
+                    job if job == id(DAMAGED) => Err(corrupt()),
+                    job if job == id(DAMAGED_BATCHES) => Ok(Some(begun.with_damaged(batches.to_vec()))),
+                    job if job == id(UNREACHABLE) && started.elapsed() < Duration::from_secs(60) => {
+                        Err(unavailable())
+                    }
+                    _ => Ok(Some(begun)),
+                }
+            });
+            store.expect_report().returning(move |job, reports, _| {
+                if job == id(DAMAGED_REPORTS) {
+                    return Err(corrupt());
+                }
+                report.send((job, Instant::now())).expect("somebody looks");
+                let effects = reports.iter().map(|report| (report.batch(), Effect::Counted)).collect();
+                Ok(Written::new(effects, false, None))
+            });
+            let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
+            let tracker = Tracker::new(Arc::new(store));
+            let caller = Caller::new(tracker, Arc::new(Easy), Arc::new(MemoryLeads::default()), MAX_RECEIVES);
+            let (queue, deliveries) = queue(1);
+            tasks.spawn(work(caller, deliveries, tasks.clone(), shutdown.clone()));
+            Self { queue, begun, reported, tasks, shutdown }
+        }
+
+        fn begun(&self, job: JobId) -> Vec<BatchIndex> {
+            let begun = self.begun.lock().expect("unpoisoned");
+            begun.iter().filter(|(of, _)| *of == job).map(|(_, batch)| *batch).collect()
+        }
+
+        async fn end(self) {
+            self.shutdown.cancel();
+            self.tasks.close();
+            self.tasks.wait().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_meets_damage_is_dropped_after_its_tries_and_no_other_job_waits_for_it() {
+        let mut worker = Worker::start();
+        let damaged = [DAMAGED, DAMAGED_BATCHES, DAMAGED_REPORTS];
+        let started = Instant::now();
+        worker.queue.send(damaged.map(|job| batch(job, 0)).into()).await.expect("sent");
+        worker.queue.send(vec![batch(SOUND, 0)]).await.expect("sent");
+        assert_eq!(worker.reported.recv().await, Some((id(SOUND), started)), "at once");
+        // The clock is moved past every pause there is.
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        for job in damaged {
+            assert_eq!(worker.begun(id(job)).len(), MAX_RECEIVES as usize, "{job}");
+        }
+        worker.end().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn batches_the_store_does_not_answer_for_are_tried_until_it_does_and_hold_up_their_own_splitter_alone()
+     {
+        let mut worker = Worker::start();
+        let (queue, many, started) = (worker.queue.clone(), 3 * QUEUE as u64, Instant::now());
+        let splitter = tokio::spawn(async move {
+            for number in 0..many {
+                queue.send(vec![batch(UNREACHABLE, number)]).await.expect("sent");
+            }
+        });
+        // All that its room takes is under way.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let sent = Instant::now();
+        worker.queue.send(vec![batch(SOUND, 0)]).await.expect("sent");
+        assert_eq!(worker.reported.recv().await, Some((id(SOUND), sent)), "at once");
+        let begun: HashSet<_> = worker.begun(id(UNREACHABLE)).into_iter().collect();
+        assert_eq!(begun.len(), QUEUE + 1, "no more of it is in memory");
+        for _ in 0..many {
+            let (job, at) = worker.reported.recv().await.expect("tried again");
+            assert_eq!(job, id(UNREACHABLE));
+            assert!(at - started >= Duration::from_secs(60));
+        }
+        splitter.await.expect("no panic");
+        let tries = worker.begun(id(UNREACHABLE)).iter().filter(|batch| batch.get() == 0).count();
+        assert!(tries > MAX_RECEIVES as usize, "{tries}");
+        worker.end().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_to_be_tried_again_does_not_keep_the_process_from_ending() {
+        let worker = Worker::start();
+        worker.queue.send(vec![batch(UNREACHABLE, 0)]).await.expect("sent");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let stopped = Instant::now();
+        worker.end().await;
+        assert_eq!(stopped.elapsed(), Duration::ZERO);
+    }
+
+    /// A table that is locked for good.
+    #[derive(Debug)]
+    struct Locked;
+
+    #[async_trait]
+    impl LeadTable for Locked {
+        async fn upsert(
+            &self,
+            _: &OwnerId,
+            _: JobId,
+            _: &[(u64, Lead)],
+            _: Timestamp,
+        ) -> Result<(), TableError> {
+            Err(TableError { operation: "writing", source: "a test".into(), may_pass: true })
+        }
+
+        async fn page(&self, _: &OwnerId, _: &LeadQuery) -> Result<LeadPage, TableError> {
+            Err(TableError { operation: "reading", source: "a test".into(), may_pass: true })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_damaged_job_wants_no_leads() {
+        let mut store = MockStatusStore::new();
+        store.expect_job().returning(|_, _| Err(corrupt()));
+        let table = Patient::new(Arc::new(Locked), Tracker::new(Arc::new(store)));
+        let (owner, started) = (OwnerId::new("alice").expect("a name"), Instant::now());
+        let written = table.upsert(&owner, id(DAMAGED), &[], Timestamp::now()).await;
+        assert!(written.is_err());
+        assert_eq!(started.elapsed(), Duration::ZERO);
     }
 }

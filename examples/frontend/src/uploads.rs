@@ -16,11 +16,17 @@ use axum::{
     routing::put,
 };
 use futures::TryStreamExt;
-use status_core::{Error, Failure, FileInfo, JobId, PageRequest, Snapshot, Stage, Status, Tracker};
+use status_core::{
+    Actor, Error, Failure, FileInfo, JobId, OwnerId, PageRequest, Snapshot, Stage, Status, Tracker,
+};
 use status_http::{BoxError, Problem, UploadTicket};
-use tokio::{fs, io::AsyncWriteExt};
+use tempfile::TempPath;
+use tokio::{fs, io::AsyncWriteExt, sync::OwnedSemaphorePermit};
 
-use crate::{owner::Visitor, pipeline::Pipeline};
+use crate::{
+    owner::Visitor,
+    pipeline::{self, Pipeline, Rooms},
+};
 
 /// How the names of files begin whose bytes are still coming.
 const PART: &str = ".part-";
@@ -31,6 +37,8 @@ pub(crate) struct Uploads {
     folder: PathBuf,
     max_bytes: u64,
     kept: Kept,
+    /// Whoever is alone with a job may put its file in place, and say that it is there.
+    alone: Rooms,
 }
 
 /// What goes when the process ends.
@@ -46,20 +54,25 @@ impl Uploads {
     pub(crate) fn in_temporary_folder(max_bytes: u64) -> std::io::Result<Self> {
         let temporary = tempfile::Builder::new().prefix("leads-").tempdir()?;
         let folder = temporary.path().to_owned();
-        Ok(Self { folder, max_bytes, kept: Kept::Temporary { _folder: temporary } })
+        Ok(Self { folder, max_bytes, kept: Kept::Temporary { _folder: temporary }, alone: Rooms::new(1) })
     }
 
     /// Files in a folder that outlives the process, and is its alone as long as `lock` is held.
     pub(crate) fn in_folder(folder: &FsPath, max_bytes: u64, lock: File) -> Self {
-        Self { folder: folder.to_owned(), max_bytes, kept: Kept::Locked { _lock: lock } }
+        Self {
+            folder: folder.to_owned(),
+            max_bytes,
+            kept: Kept::Locked { _lock: lock },
+            alone: Rooms::new(1),
+        }
     }
 
     pub(crate) fn path(&self, job: JobId) -> PathBuf {
         self.folder.join(job.to_string())
     }
 
-    /// Writes a file as it comes. Nothing of it is kept unless all of it came.
-    async fn write(&self, job: JobId, body: Body) -> Result<(), UploadError> {
+    /// Writes a file as it comes, under a name of its own. Nothing of it is kept unless all of it came.
+    async fn write(&self, body: Body) -> Result<TempPath, UploadError> {
         let part = tempfile::Builder::new().prefix(PART).tempfile_in(&self.folder)?.into_temp_path();
         let mut file = fs::File::create(&part).await?;
         let mut bytes = 0_u64;
@@ -72,6 +85,16 @@ impl Uploads {
             file.write_all(&chunk).await?;
         }
         file.sync_all().await?;
+        Ok(part)
+    }
+
+    /// Makes it the job's file.
+    async fn put_in_place(
+        &self,
+        job: JobId,
+        part: TempPath,
+        _alone: &OwnedSemaphorePermit,
+    ) -> Result<(), UploadError> {
         part.persist(self.path(job)).map_err(|error| error.error)?;
         // Its name is on the disk, too, before the job counts on it.
         #[cfg(unix)]
@@ -89,6 +112,61 @@ pub(crate) struct Local {
 }
 
 impl Local {
+    /// Takes the file, then has it split. Of several that come for one job, the first that is there becomes the job's.
+    ///
+    /// A file that is in place while its job is still uploading is of an upload that nobody was told to have worked: another
+    /// may take its place. Once the job knows of its file, it stays as it is.
+    async fn receive(&self, owner: OwnerId, id: JobId, body: Body) -> Result<Snapshot, Problem> {
+        let job = self.tracker.owned_by(owner).snapshot(id).await?;
+        takes_a_file(&job)?;
+        let part = self.uploads.write(body).await.map_err(|error| problem(id, error))?;
+        // Whoever has sent all of it may go: a job that knows of its file is split.
+        let kept = tokio::spawn(self.clone().keep(job, part)).await;
+        kept.unwrap_or_else(|_| Err(Problem::internal()))
+    }
+
+    /// Makes what has come the file of a job that has none yet.
+    async fn keep(self, job: Snapshot, part: TempPath) -> Result<Snapshot, Problem> {
+        let id = job.id;
+        let alone = self.uploads.alone.enter(id).await;
+        takes_a_file(&self.tracker.snapshot_now(id).await?)?;
+        self.uploads.put_in_place(id, part, &alone).await.map_err(|error| problem(id, error))?;
+        let finished = self.finish(id, &job.title, &alone).await;
+        if finished.as_ref().is_err_and(pipeline::may_pass) {
+            self.finish_later(id, job.title);
+        }
+        Ok(finished?)
+    }
+
+    /// Tells the job that its file is there, then has it split: nobody reads it before.
+    async fn finish(&self, id: JobId, title: &str, _alone: &OwnedSemaphorePermit) -> Result<Snapshot, Error> {
+        let path = self.uploads.path(id);
+        let finished = self.tracker.finish_upload(id, &Actor::OWNER).await;
+        match &finished {
+            Ok(_) => self.pipeline.split(id, title.to_owned(), path),
+            Err(Error::Rejected { .. } | Error::NotFound(_)) => remove(&path),
+            Err(_) => {}
+        }
+        finished
+    }
+
+    /// The same in the background, once the store answers.
+    fn finish_later(&self, id: JobId, title: String) {
+        let this = self.clone();
+        self.pipeline.spawn(async move {
+            for tried in 1.. {
+                let alone = this.uploads.alone.enter(id).await;
+                let Err(error) = this.finish(id, &title, &alone).await else { return };
+                drop(alone);
+                tracing::warn!(job = %id, tried, error = &error as &dyn StdError, "a job could not be told of its file");
+                if !pipeline::may_pass(&error) {
+                    return;
+                }
+                tokio::time::sleep(pipeline::pause(tried)).await;
+            }
+        });
+    }
+
     /// Splits again what was not through when the process before this one ended: whatever has settled is not worked on twice.
     /// Removes what nobody needs any more, of what this program has made: half-written files, and those of jobs that are over.
     /// A file whose job is not there stays: the job may come back with a backup.
@@ -113,7 +191,7 @@ impl Local {
             match job {
                 Ok(job) if !job.status.is_terminal() => {
                     tracing::info!(job = %job.id, "going on with a job that was unfinished");
-                    self.pipeline.split(job.id, job.title, path);
+                    self.finish_later(job.id, job.title);
                 }
                 Ok(_) => remove(&path),
                 Err(Error::NotFound(_)) => gone += 1,
@@ -197,52 +275,56 @@ enum UploadError {
     Io(#[from] std::io::Error),
 }
 
-/// Takes the file, then has it split.
-async fn receive(
-    Shared(state): Shared<Local>,
-    visitor: Visitor,
-    Path(id): Path<String>,
-    body: Body,
-) -> Result<Json<Snapshot>, Problem> {
-    let id: JobId = id.parse().map_err(|_| Problem::job_not_found())?;
-    let jobs = state.tracker.owned_by(visitor.into());
-    let job = jobs.snapshot(id).await?;
-    if job.status != Status::Uploading {
-        let detail = format!("The job is {} and takes no file.", job.status);
-        return Err(Problem::new(StatusCode::CONFLICT, "job-not-uploading", "The job takes no file", detail));
+fn takes_a_file(job: &Snapshot) -> Result<(), Problem> {
+    if job.status == Status::Uploading {
+        return Ok(());
     }
-    state.uploads.write(id, body).await.map_err(|error| match error {
+    let detail = format!("The job is {} and takes no file.", job.status);
+    Err(Problem::new(StatusCode::CONFLICT, "job-not-uploading", "The job takes no file", detail))
+}
+
+fn problem(job: JobId, error: UploadError) -> Problem {
+    match error {
         UploadError::CutOff => Problem::invalid("The upload was cut off. Send the file again."),
         UploadError::TooLarge(max) => Problem::too_large(max),
         UploadError::Io(error) => {
-            tracing::error!(job = %id, error = &error as &dyn StdError, "an upload could not be written");
+            tracing::error!(%job, error = &error as &dyn StdError, "an upload could not be written");
             if error.kind() == std::io::ErrorKind::StorageFull {
                 return Problem::storage_full();
             }
             Problem::unavailable()
         }
-    })?;
-    let path = state.uploads.path(id);
-    let finished = jobs.finish_upload(id).await;
-    if let Err(Error::Rejected { .. } | Error::NotFound(_)) = &finished
-        && let Err(error) = fs::remove_file(&path).await
-    {
-        tracing::warn!(job = %id, error = &error as &dyn StdError, "the file of a job that is over could not be removed");
     }
-    let snapshot = finished?;
-    state.pipeline.split(id, job.title, path);
-    Ok(Json(snapshot))
+}
+
+/// [`Local::receive`].
+async fn receive(
+    Shared(local): Shared<Local>,
+    visitor: Visitor,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<Json<Snapshot>, Problem> {
+    let id: JobId = id.parse().map_err(|_| Problem::job_not_found())?;
+    local.receive(visitor.into(), id, body).await.map(Json)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::Mutex, time::Duration};
+
+    use axum::response::IntoResponse;
+    use futures::{StreamExt, stream};
+    use leads::BatchMessage;
+    use splitter::{BatchQueue, QueueError, Splitter};
     use status_core::{
-        Actor, Facts, JobState, MockStatusStore, NewJob, OwnerId, Policy, StoreError, Timestamp,
+        Facts, Job, JobState, MockStatusStore, NewJob, Policy, StatusStore, StoreError, SystemClock,
+        Timestamp,
     };
+    use status_memory::MemoryStore;
+    use tokio::sync::oneshot;
     use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
     use super::*;
-    use crate::pipeline;
 
     fn id(number: u128) -> JobId {
         JobId::from_parts(Timestamp::UNIX_EPOCH, number)
@@ -256,6 +338,26 @@ mod tests {
         JobState::new(job, Facts::default())
     }
 
+    /// Takes batches and works on none.
+    #[derive(Debug)]
+    struct Nobody;
+
+    #[async_trait]
+    impl BatchQueue for Nobody {
+        async fn send(&self, _: Vec<BatchMessage>) -> Result<(), QueueError> {
+            Ok(())
+        }
+    }
+
+    /// Files are split, and nobody works on the batches: no job comes to its end.
+    fn local(store: Arc<dyn StatusStore>) -> Local {
+        let tracker = Tracker::new(store);
+        let splitter = Splitter::new(tracker.clone(), Arc::new(Nobody), 10);
+        let pipeline = Pipeline::new(splitter, TaskTracker::new(), CancellationToken::new());
+        let uploads = Arc::new(Uploads::in_temporary_folder(1_000).expect("a folder"));
+        Local { tracker, uploads, pipeline }
+    }
+
     #[tokio::test]
     async fn an_upload_is_removed_only_when_its_job_is_known_to_be_over() {
         let (over, gone, unreadable) = (id(1), id(2), id(3));
@@ -265,16 +367,13 @@ mod tests {
             id if id == gone => Ok(None),
             _ => Err(StoreError::Corrupt { subject: format!("job {id}"), why: "a test".into() }),
         });
-        let tracker = Tracker::new(Arc::new(store));
-        let splitter = splitter::Splitter::new(tracker.clone(), pipeline::queue().0, 10);
-        let pipeline = Pipeline::new(splitter, TaskTracker::new(), CancellationToken::new());
-        let uploads = Arc::new(Uploads::in_temporary_folder(1).expect("a folder"));
+        let local = local(Arc::new(store));
+        let uploads = local.uploads.clone();
         let names = [over, gone, unreadable].map(|id| id.to_string()).into_iter();
         for name in names.chain([format!("{PART}half"), "thesis.doc".into()]) {
             std::fs::write(uploads.folder.join(name), "a").expect("written");
         }
         std::fs::create_dir(uploads.folder.join("folder")).expect("made");
-        let local = Local { tracker, uploads: uploads.clone(), pipeline };
         local.resume().await.expect("one job that cannot be read keeps nothing else from starting");
         let kept = std::fs::read_dir(&uploads.folder).expect("a folder");
         let mut kept: Vec<_> = kept.map(|entry| entry.expect("an entry").file_name()).collect();
@@ -283,5 +382,148 @@ mod tests {
             kept,
             [gone.to_string().as_str(), unreadable.to_string().as_str(), "folder", "thesis.doc"]
         );
+    }
+
+    const ONE: &str = "Email\none@example.com\n";
+    const OTHER: &str = "Email\nother@example.com\nanother@example.com\n";
+
+    fn alice() -> OwnerId {
+        OwnerId::new("alice").expect("a name")
+    }
+
+    fn new_upload() -> NewJob {
+        NewJob::new(FileInfo::new("leads.csv", 100, "text/csv").expect("a good file"))
+    }
+
+    async fn waiting_for_a_file() -> (Local, JobId) {
+        let local = local(Arc::new(MemoryStore::new(100, Arc::new(SystemClock))));
+        let created = local.tracker.owned_by(alice()).create(new_upload()).await;
+        (local, created.expect("created").id)
+    }
+
+    impl Local {
+        /// Sends `body` as the job's file: the status of the answer.
+        async fn send(&self, id: JobId, body: impl Into<Body>) -> StatusCode {
+            match self.receive(alice(), id, body.into()).await {
+                Ok(_) => StatusCode::OK,
+                Err(problem) => problem.into_response().status(),
+            }
+        }
+
+        fn file(&self, id: JobId) -> String {
+            std::fs::read_to_string(self.uploads.path(id)).expect("a file")
+        }
+
+        /// How many rows are counted in the job's file.
+        async fn rows(&self, id: JobId) -> Option<u64> {
+            let mut shown = self.tracker.watch(id).await.expect("there").boxed();
+            while let Some(shown) = shown.next().await {
+                assert!(!shown.status.is_terminal(), "{shown:?}");
+                if let Some(total) = shown.progress.items.total {
+                    return Some(total);
+                }
+            }
+            None
+        }
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_ends_after_another_is_refused_and_changes_nothing() {
+        let (local, id) = waiting_for_a_file().await;
+        let (end, ended) = oneshot::channel::<()>();
+        let rest = async move {
+            let _ = ended.await;
+            std::io::Result::Ok(OTHER)
+        };
+        let slow = Body::from_stream(stream::once(rest));
+        let slow = tokio::spawn({
+            let local = local.clone();
+            async move { local.send(id, slow).await }
+        });
+        let parts = || std::fs::read_dir(&local.uploads.folder).expect("a folder").count();
+        while parts() == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(local.send(id, ONE).await, StatusCode::OK);
+        end.send(()).expect("it is still coming");
+        assert_eq!(slow.await.expect("no panic"), StatusCode::CONFLICT);
+        assert_eq!((local.file(id).as_str(), parts()), (ONE, 1));
+        assert_eq!(local.rows(id).await, Some(1));
+    }
+
+    #[tokio::test]
+    async fn of_two_uploads_that_end_at_once_one_is_the_jobs_file_and_the_other_is_refused() {
+        for _ in 0..20 {
+            let (local, id) = waiting_for_a_file().await;
+            let (one, other) = tokio::join!(local.send(id, ONE), local.send(id, OTHER));
+            let (file, rows) = if one == StatusCode::OK { (ONE, 1) } else { (OTHER, 2) };
+            let mut answers = [one, other];
+            answers.sort();
+            assert_eq!(answers, [StatusCode::OK, StatusCode::CONFLICT]);
+            assert_eq!(local.file(id), file);
+            assert_eq!(local.rows(id).await, Some(rows));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_its_job_was_never_told_of_gives_way_to_the_next() {
+        let (local, id) = waiting_for_a_file().await;
+        std::fs::write(local.uploads.path(id), ONE).expect("written");
+        assert_eq!(local.send(id, OTHER).await, StatusCode::OK);
+        assert_eq!(local.send(id, ONE).await, StatusCode::CONFLICT);
+        assert_eq!(local.file(id), OTHER);
+        assert_eq!(local.rows(id).await, Some(2));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_its_job_was_never_told_of_is_the_jobs_after_a_restart() {
+        let (local, id) = waiting_for_a_file().await;
+        std::fs::write(local.uploads.path(id), ONE).expect("written");
+        local.resume().await.expect("resumed");
+        assert_eq!(local.rows(id).await, Some(1));
+        assert_eq!(local.send(id, OTHER).await, StatusCode::CONFLICT);
+        assert_eq!(local.file(id), ONE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_whose_job_could_not_be_told_is_split_once_the_store_answers() {
+        let id = id(1);
+        let job = new_upload().into_job(id, alice(), &Policy::default(), Actor::OWNER).expect("a job");
+        let stored: Arc<Mutex<Job>> = Arc::new(Mutex::new(job));
+        let (mut store, mut answers) = (MockStatusStore::new(), 0);
+        let job = {
+            let stored = stored.clone();
+            move || stored.lock().expect("unpoisoned").clone()
+        };
+        store.expect_job().returning({
+            let job = job.clone();
+            move |_, _| Ok(Some(job()))
+        });
+        store.expect_read().returning({
+            let job = job.clone();
+            move |_, _| Ok(Some(JobState::new(job(), Facts::default())))
+        });
+        store.expect_decide().returning(move |next| {
+            answers += 1;
+            if answers <= 3 {
+                let (operation, subject) = ("decide", format!("job {}", next.id));
+                return Err(StoreError::Unavailable { operation, subject, source: "a test".into() });
+            }
+            *stored.lock().expect("unpoisoned") = next.clone();
+            Ok(())
+        });
+        store.expect_propagate().returning(|_| Ok(()));
+        store.expect_changed().returning(|_, _, _| ());
+        let local = local(Arc::new(store));
+        assert_eq!(local.send(id, ONE).await, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(job().status, Status::Uploading);
+        for _ in 0..100 {
+            // The clock is moved past the pauses.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if job().totals.is_some() {
+                break;
+            }
+        }
+        assert_eq!(job().totals.and_then(|totals| totals.items), Some(1));
     }
 }
