@@ -164,7 +164,7 @@ impl Subject for Sqlite {
     }
 
     fn bare_operation(&self) -> &'static str {
-        "INSERT … ON CONFLICT DO UPDATE SET n = n + 1, a transaction each, with the store's pragmas"
+        "INSERT … ON CONFLICT DO UPDATE SET n = n + 1 off the async threads, a transaction each, with the store's pragmas"
     }
 
     fn bytes_are(&self) -> &'static str {
@@ -181,7 +181,11 @@ impl Subject for Sqlite {
         let bare = self.bare.clone();
         drive(workers, slice, move |_| {
             let bare = bare.clone();
-            async move { Ok(upsert(&bare.lock().unwrap_or_else(PoisonError::into_inner))?) }
+            async move {
+                // A call that waits for a disk has no place on an async thread, the bare one neither.
+                let upsert = move || upsert(&bare.lock().unwrap_or_else(PoisonError::into_inner));
+                Ok(tokio::task::spawn_blocking(upsert).await??)
+            }
         })
         .await
     }
