@@ -81,6 +81,8 @@ mutants! {
             "if seen.is_some() {" => "if seen.is_some_and(|chunk| chunk.compacted) {", [WIRE, ITEMS, DYNAMO];
     }
     "crates/status-dynamo/src/errors.rs" {
+        "counts errors again whose count was not answered":
+            "retry_config(RetryConfig::disabled())" => "retry_config(RetryConfig::standard())", [WIRE];
         "overwrites the errors of an earlier attempt":
             "self.put(item.clone()).condition_expression(\"attribute_not_exists(pk)\")" => "self.put(item.clone())", [DYNAMO, SIMULATION];
         "counts its own numbers beside another attempt's errors":
@@ -95,6 +97,8 @@ mutants! {
             "Err(why) => damaged.push(Damaged { subject" => "Err(_) => return (BTreeMap::new(), damaged), #[cfg(any())] Err(why) => damaged.push(Damaged { subject", [ITEMS];
     }
     "crates/status-dynamo/src/layout.rs" {
+        "goes round in circles at an item that is no job":
+            "if is_job { pk.to_owned() } else { format!(\"{}#{sk}{pk}\", sk.len()) }" => "if is_job { pk.to_owned() } else { format!(\"3#{sk}{pk}\") }", [WIRE];
         "writes chunks without an expiry":
             "sv = :sv, ttl_at = if_not_exists(ttl_at, :ttl)" => "sv = :sv, nothing = :ttl", [ITEMS, SIMULATION];
     }
@@ -181,6 +185,8 @@ mutants! {
             "let key = job.idempotency_key.clone().map(|key| (job.owner.clone(), key));" => "let key = job.idempotency_key.clone().map(|key| (OwnerId::new(\"x\").expect(\"\"), key));", [MEMORY, SIMULATION];
     }
     "crates/status-core/src/tracker.rs" {
+        "records a failure that says more than fits":
+            "Failure::new(failure.stage, &failure.code, &failure.message, failure.retryable)" => "failure", [TRACKER];
         "works on a batch as often as a delivery holds it":
             "_ if !named.insert(*batch) => Begin::Repeated," => "_ if named.insert(*batch) && false => Begin::Repeated,", [MEMORY];
         "hands out batches past the total":
@@ -351,5 +357,21 @@ mutants! {
             "let rows = (limit - listed.rows.len()).min(PAGE);" => "let rows = PAGE;", [CLI];
         "lists jobs that are not stalled as stalled":
             "(!self.stalled || job.health == Health::Stalled)" => "(!self.stalled || job.health == job.health)", [CLI];
+    }
+    "crates/status-sqlite/src/facts.rs" {
+        "takes a job whose sums are lost for a new one":
+            "if lost {" => "if lost && seq < 0 {", [kit("file", "damaged_sums")];
+    }
+    "crates/status-sqlite/src/schema.rs" {
+        "gives a new job the number of a lost one":
+            "PRIMARY KEY AUTOINCREMENT" => "PRIMARY KEY", [kit("file", "lost_row")];
+    }
+    "examples/frontend/src/pipeline.rs" {
+        "tries a batch that meets damage for ever":
+            "if *receives < MAX_RECEIVES" => "if *receives < u32::MAX", [Finder { target: Lib("frontend"), tests: "damage" }];
+    }
+    "examples/frontend/src/uploads.rs" {
+        "puts a file in the place of one that is split":
+            "takes_a_file(&self.tracker.snapshot_now(id).await?)?;" => "let _ = self.tracker.snapshot_now(id).await?;", [Finder { target: Lib("frontend"), tests: "uploads" }];
     }
 }
