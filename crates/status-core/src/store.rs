@@ -114,7 +114,8 @@ pub trait StatusStore: Debug + Send + Sync + 'static {
     /// up to the highest settled one where the total is unknown.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`].
+    /// [`StoreError::NotFound`]; [`StoreError::Corrupt`] if how one of them stands cannot be read: those
+    /// before it and after it can be asked for by themselves.
     async fn batches(
         &self,
         id: JobId,

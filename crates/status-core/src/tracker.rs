@@ -407,7 +407,8 @@ impl Tracker {
     /// The batches from `from` on that stand as `which`, in order, at most `limit`.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Store`].
+    /// [`Error::NotFound`]; [`Error::Store`], also if how one of them stands cannot be read: those before it and
+    /// after it can be asked for by themselves.
     pub async fn batches(
         &self,
         id: JobId,

@@ -72,10 +72,7 @@ impl Chunk {
         let sk = attribute::text(item, layout::SK).unwrap_or_default();
         let corrupt =
             |why: &str| StoreError::Corrupt { subject: format!("{sk} of job {id}"), why: why.to_owned() };
-        let number: u64 = sk
-            .strip_prefix(layout::CHUNK_PREFIX)
-            .and_then(|number| number.parse().ok())
-            .ok_or_else(|| corrupt("it is neither a head nor a chunk"))?;
+        let number = layout::chunk_in(sk).ok_or_else(|| corrupt("it is neither a head nor a chunk"))?;
         match attribute::number::<u64>(item, "sv") {
             Some(layout::SCHEMA) => {}
             Some(_) => return Err(corrupt(layout::NEWER)),

@@ -88,6 +88,11 @@ pub fn chunk_sk(number: u64) -> AttributeValue {
     AttributeValue::S(format!("{CHUNK_PREFIX}{number:05}"))
 }
 
+/// The number of the chunk with this sort key, if it is one.
+pub fn chunk_in(sk: &str) -> Option<u64> {
+    sk.strip_prefix(CHUNK_PREFIX)?.parse().ok()
+}
+
 /// What every write of a chunk sets, with [`chunk_birth`]: its version, and an expiry from its birth on.
 pub const CHUNK_BIRTH: &str = "sv = :sv, ttl_at = if_not_exists(ttl_at, :ttl)";
 

@@ -122,21 +122,21 @@ impl DynamoStore {
         }
     }
 
-    /// The head and the chunks of the job, and what of it cannot be read, unless there is no job or its
-    /// retention is over.
+    /// The head and the chunks of the job, and what of it cannot be read by the number of the chunk that it
+    /// is, unless there is no job or its retention is over.
     async fn job_and_chunks(
         &self,
         id: JobId,
         consistency: Consistency,
-    ) -> Result<Option<(Job, Vec<Chunk>, Vec<Damaged>)>, StoreError> {
+    ) -> Result<Option<(Job, Vec<Chunk>, Vec<Part>)>, StoreError> {
         let (mut job, mut chunks, mut damaged) = (None, Vec::new(), Vec::new());
         for item in self.items(id, consistency).await? {
             match attribute::text(&item, layout::SK) {
                 Some(layout::HEAD) if head::is_barred(&item) => {}
                 Some(layout::HEAD) => job = Some(head::decode(id, &item)?),
-                Some(_) => match Chunk::decode(id, &item) {
+                Some(sk) => match Chunk::decode(id, &item) {
                     Ok(chunk) => chunks.push(chunk),
-                    Err(error) => damaged.push(list::damaged(error)?),
+                    Err(error) => damaged.push((layout::chunk_in(sk), list::damaged(error)?)),
                 },
                 None => return Err(layout::corrupt(id, "an item without a sort key")),
             }
@@ -177,9 +177,8 @@ impl DynamoStore {
                     Some(sk) if sk.starts_with(layout::CHUNK_PREFIX) => match Chunk::decode(id, &item) {
                         Ok(chunk) => drop(found.chunks.insert(chunk.number, chunk)),
                         Err(error) => {
-                            let number = sk.strip_prefix(layout::CHUNK_PREFIX);
-                            let number = number.and_then(|number| number.parse().ok());
-                            found.damaged.insert(number.unwrap_or(u64::MAX), list::damaged(error)?);
+                            let number = layout::chunk_in(sk).unwrap_or(u64::MAX);
+                            found.damaged.insert(number, list::damaged(error)?);
                         }
                     },
                     _ => found.errors = attribute::number(&item, "n").unwrap_or(0),
@@ -281,6 +280,9 @@ impl DynamoStore {
 /// How often keys that DynamoDB left unprocessed are asked for again.
 const UNPROCESSED_TRIES: u32 = 8;
 
+/// What of a job cannot be read, and which chunk it is, if it is one.
+type Part = (Option<u64>, Damaged);
+
 /// What a look at some items of a job found.
 #[derive(Default)]
 struct Found {
@@ -310,7 +312,7 @@ impl StatusStore for DynamoStore {
             facts.merge(&chunk.facts_of(job.total()));
         }
         facts.running.sort_unstable();
-        Ok(Some(JobState::new(job, facts).with_damaged(damaged)))
+        Ok(Some(JobState::new(job, facts).with_damaged(damaged.into_iter().map(|(_, part)| part).collect())))
     }
 
     async fn decide(&self, next: &Job) -> Result<(), StoreError> {
@@ -395,18 +397,23 @@ impl StatusStore for DynamoStore {
     ) -> Result<Vec<BatchIndex>, StoreError> {
         let found = self.job_and_chunks(id, Consistency::Strong).await?;
         let (job, chunks, damaged) = found.ok_or(StoreError::NotFound(id))?;
-        if let Some(Damaged { subject, why }) = damaged.into_iter().next() {
-            return Err(StoreError::Corrupt { subject, why });
-        }
         let chunks: HashMap<_, _> = chunks.into_iter().map(|chunk| (chunk.number, chunk)).collect();
         let highest = chunks.values().filter_map(|chunk| chunk.facts.highest).max();
         let seen = highest.map_or(0, |highest| highest.get() + 1);
         let batches = (from..job.total().unwrap_or(seen)).filter_map(|index| BatchIndex::new(index).ok());
-        let stand = batches.filter(|batch| {
-            let chunk = chunks.get(&chunks::number_of(*batch));
-            which.holds(chunk.and_then(|chunk| chunk.settled(*batch)))
+        let stand = batches.filter_map(|batch| {
+            let number = chunks::number_of(batch);
+            match damaged.iter().find(|(of, _)| *of == Some(number)) {
+                Some((_, Damaged { subject, why })) => {
+                    Some(Err(StoreError::Corrupt { subject: subject.clone(), why: why.clone() }))
+                }
+                None => {
+                    let settled = chunks.get(&number).and_then(|chunk| chunk.settled(batch));
+                    which.holds(settled).then_some(Ok(batch))
+                }
+            }
         });
-        Ok(stand.take(limit).collect())
+        stand.take(limit).collect()
     }
 
     async fn list(

@@ -6,8 +6,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 use status_core::{
-    Actor, BatchIndex, BatchReport, Clock, FileInfo, ItemError, Job, JobId, ManualClock, NewJob, OwnedJobs,
-    OwnerId, PageRequest, Policy, Status, StatusStore, SystemClock, Tolerance, Totals, Tracker,
+    Actor, BatchIndex, BatchReport, BatchState, Clock, Error, FileInfo, ItemError, Job, JobId, ManualClock,
+    NewJob, OwnedJobs, OwnerId, PageRequest, Policy, Status, StatusStore, StoreError, SystemClock, Tolerance,
+    Totals, Tracker,
 };
 use status_dynamo::{DynamoStore, layout};
 
@@ -243,6 +244,30 @@ async fn an_alien_key_among_the_due_jobs_does_not_stop_the_sweep() {
         assert_eq!((due.rows.len(), due.damaged.len()), (0, 1), "page by page");
         page.cursor = due.next;
     }
+}
+
+#[tokio::test]
+async fn batches_beside_a_damaged_chunk_are_listed() {
+    let table = Table::open().await;
+    let id = table.job(Policy::default(), 600).await;
+    for index in [3, 300, 599] {
+        table.tracker.report(id, vec![BatchReport::completed(batch(index), 1, 0)]).await.expect("reported");
+    }
+    let mut stranger = layout::chunk_key(id, 1);
+    stranger.insert("sk".into(), AttributeValue::S("stranger".into()));
+    table.put(stranger).await;
+    let completed = async |from, limit| table.tracker.batches(id, BatchState::Completed, from, limit).await;
+    assert_eq!(completed(0, 9).await.expect("an item that is no chunk has no batches").len(), 3);
+    let mut damaged = table.item(layout::chunk_key(id, 1)).await;
+    damaged.insert("c".into(), number(7));
+    table.put(damaged).await;
+    assert_eq!(completed(0, 1).await.expect("before it"), [batch(3)]);
+    assert_eq!(completed(512, 9).await.expect("after it"), [batch(599)]);
+    let error = completed(0, 9).await.expect_err("nobody can tell");
+    assert!(
+        matches!(&error, Error::Store(StoreError::Corrupt { subject, .. }) if subject.contains("chunk#00001")),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
