@@ -330,6 +330,7 @@ async fn bad_requests_are_told_what_is_wrong() {
         "/jobs?cursor=nonsense",
         "/leads?page=0",
         "/leads?sort=nonsense",
+        &format!("/leads?q={}", "a".repeat(101)),
     ] {
         let refused = visitor.request(Method::GET, path).send().await.expect("answered");
         assert_eq!(refused.status(), StatusCode::BAD_REQUEST, "{path}");

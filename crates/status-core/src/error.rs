@@ -31,6 +31,19 @@ pub enum Error {
     Store(StoreError),
 }
 
+impl Error {
+    /// Whether the same may succeed later: the store is busy or does not answer, or somebody else was first.
+    /// Damage does not pass by itself, and what contradicts the job's state does so next time as well.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Store(
+                StoreError::Throttled { .. } | StoreError::Unavailable { .. } | StoreError::Conflict(_)
+            )
+        )
+    }
+}
+
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {

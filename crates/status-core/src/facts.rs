@@ -84,7 +84,8 @@ pub struct Facts {
     /// settled: good enough for an estimate, never for a decision.
     pub running: Vec<Timestamp>,
     /// Whether a part of the facts is missing here since it cannot be read: every number is a lower bound
-    /// then, and the job completes only if all its batches are among what can be read. See [`JobState::with_damaged`](crate::JobState).
+    /// then, and the job completes only if all its batches are among what can be read. See
+    /// [`JobState::with_damaged`](crate::JobState).
     pub is_incomplete: bool,
 }
 

@@ -51,26 +51,25 @@
 //!
 //! # Limits
 //!
-//! Measured by `cargo run --release -p bench --bin store-cost -- --store sqlite` on two busy cores,
-//! beside a bare upsert of a counter's row, as durable and in turn with the store. Others used the
-//! disk, too: a flush took from 0.1 to 3 ms, and the upsert made 280 to 6,300 commits a second.
+//! Measured by `cargo run --release -p bench --bin store-cost -- --store sqlite` on two quiet cores,
+//! beside a bare upsert of a counter's row, off the async threads, as durable, and in turn with the
+//! store: 4,300 to 5,300 commits a second.
 //!
 //! | workers | reports/s, one batch each | of the bare rate | reports a commit | written each |
 //! |---|---|---|---|---|
-//! | 1 | 300 to 4,300 | 0.7 to 1.6 | 1.0 | 8 KB |
-//! | 8 | 7,600 to 10,900 | 3 to 4 | 5 to 6 | 1.2 KB |
-//! | 32 | 6,000 to 8,900 | 16 to 22 | 20 | 0.5 KB |
+//! | 1 | 3,900 to 4,300 | 0.85 to 0.87 | 1.0 | 8 KB |
+//! | 8 | 13,000 to 14,600 | 2.6 to 2.8 | 4.4 | 1.9 KB |
+//! | 32 | 27,700 to 29,000 | 6.1 | 16 | 0.5 KB |
 //!
-//! Both write one page and wait for one flush. A report takes some 75 µs more: it changes threads
-//! twice, and reads before it writes. So one worker alone reports at 0.7 of the bare rate where
-//! that is 6,000 a second, at 0.8 from 3,500 a second down, and as fast where a flush takes
-//! milliseconds.
+//! Both write one page and wait for one flush. A report reads before it writes, and changes threads
+//! twice: beside an upsert that blocks the thread of its caller, one worker reports at 0.7 of its
+//! rate. Where a flush takes milliseconds, the two are equally fast.
 //!
 //! | batches | a poll | the file |
 //! |---|---|---|
-//! | 1,000 | 0.02 to 0.03 ms | 60 KB |
+//! | 1,000 | 0.03 ms | 64 KB |
 //! | 100,000 | 0.03 to 0.06 ms | 96 KB, 1.0 bytes a batch |
-//! | 1,000,000 | 0.03 to 0.04 ms | 424 KB, 0.4 bytes a batch |
+//! | 1,000,000 | 0.03 to 0.04 ms | 428 KB, 0.4 bytes a batch |
 //!
 //! Who waits for a change hears of it within 0.4 ms of a report of the same process (median), of
 //! one of another process within 25 ms. Errors of items take what their texts take, up to 4 KB of

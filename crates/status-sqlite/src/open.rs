@@ -219,6 +219,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn findings_of_one_row_are_told_from_those_of_an_index() {
+        for of_one_row in [
+            "CHECK constraint failed in facts",
+            "NULL value in jobs.id",
+            "non-INTEGER value in facts.completed",
+        ] {
+            assert!(is_of_one_row(of_one_row), "{of_one_row}");
+        }
+        for of_an_index in [
+            "non-unique entry in index jobs_by_key",
+            "row 1 missing from index jobs_due",
+            "Page 7: never used",
+        ] {
+            assert!(!is_of_one_row(of_an_index), "{of_an_index}");
+        }
+    }
+
+    #[test]
     fn every_connection_waits_for_the_disk_and_keeps_rows_with_their_jobs() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("status.db");

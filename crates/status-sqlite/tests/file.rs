@@ -172,6 +172,38 @@ async fn a_file_that_was_not_closed_is_checked_and_refused_if_it_is_damaged() {
 }
 
 #[tokio::test]
+async fn damaged_rows_hide_no_damaged_index_from_the_check() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, copy) = (folder.path().join("status.db"), folder.path().join("copy.db"));
+    let store = open(&path).await;
+    processing(&tracker(&store), Policy::default(), 3).await;
+    let schema = |change: &str| {
+        let raw = raw(&path);
+        raw.pragma_update(None, "writable_schema", true).expect("set");
+        raw.execute_batch(change).expect("changed");
+    };
+    // A job changes behind the back of an index.
+    schema("CREATE TABLE aside AS SELECT * FROM sqlite_schema WHERE name = 'jobs_due'");
+    schema("DELETE FROM sqlite_schema WHERE name = 'jobs_due'");
+    raw(&path).execute_batch("UPDATE jobs SET due_at = 5").expect("changed");
+    schema("INSERT INTO sqlite_schema SELECT * FROM aside");
+    let damaged = raw(&path);
+    damaged.pragma_update(None, "ignore_check_constraints", true).expect("set");
+    damaged
+        .execute_batch(
+            "WITH RECURSIVE n (n) AS (VALUES (10) UNION ALL SELECT n + 1 FROM n WHERE n < 200)
+             INSERT INTO facts (job, number, settled_bits) SELECT 1, n, x'00' FROM n",
+        )
+        .expect("damaged");
+    as_it_lies(&path, &copy);
+    let error = refused(&copy).await;
+    assert!(
+        matches!(&error, OpenError::Damaged { findings, .. } if findings.contains("jobs_due")),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_copy_taken_during_work_agrees_with_itself() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(&folder.path().join("status.db")).await;

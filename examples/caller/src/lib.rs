@@ -12,7 +12,7 @@ use futures::future::join_all;
 use leads::{BatchMessage, Lead, LeadTable, NormaliseError, Normaliser};
 use status_core::{
     BatchIndex, BatchReport, Begin, Clock, Effect, Error, ItemError, JobId, OwnerId, Rejection, Settled,
-    StoreError, SystemClock, Tracker,
+    SystemClock, Tracker,
 };
 
 /// Works on batches.
@@ -56,13 +56,7 @@ enum Recorded {
 
 /// What becomes of a message whose job the store told nothing of, or took nothing for.
 fn again(error: &Error) -> Handled {
-    match error {
-        Error::Store(
-            StoreError::Throttled { .. } | StoreError::Unavailable { .. } | StoreError::Conflict(_),
-        ) => Handled::Later,
-        // Damage does not pass by itself.
-        _ => Handled::Retry,
-    }
+    if error.may_pass() { Handled::Later } else { Handled::Retry }
 }
 
 impl Caller {

@@ -13,6 +13,7 @@ mod leads_page;
 mod owner;
 mod page;
 mod pipeline;
+mod queue;
 mod uploads;
 
 use std::{
@@ -225,7 +226,7 @@ fn work_here(
     let normaliser: Arc<dyn Normaliser> = Arc::new(Delayed::new(normaliser, config.batch_delay));
     let leads = Arc::new(Patient::new(leads, tracker.clone()));
     let caller = Caller::new(tracker.clone(), normaliser, leads, MAX_RECEIVES);
-    let (queue, deliveries) = pipeline::queue(config.workers as usize);
+    let (queue, deliveries) = queue::queue(config.workers as usize);
     let splitter = Splitter::new(tracker.clone(), queue, config.batch_size);
     for _ in 0..config.workers {
         tasks.spawn(pipeline::work(caller.clone(), deliveries.clone(), tasks.clone(), shutdown.clone()));

@@ -1,30 +1,21 @@
-//! The pipeline inside the process: a bounded queue between the splitter and the callers.
+//! The pipeline inside the process: files are split, and workers take their batches from the queue.
 
-use std::{
-    collections::HashMap,
-    error::Error as StdError,
-    io::ErrorKind,
-    path::PathBuf,
-    sync::{Arc, PoisonError, Weak},
-    time::Duration,
-};
+use std::{error::Error as StdError, io::ErrorKind, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use caller::{Caller, Delivery, Handled};
 use futures::StreamExt;
 use leads::{
-    BatchMessage, Lead, LeadPage, LeadQuery, LeadTable, NormaliseError, Normalised, Normaliser, RawLead,
-    TableError, read::ReadError,
+    Lead, LeadPage, LeadQuery, LeadTable, NormaliseError, Normalised, Normaliser, RawLead, TableError,
+    read::ReadError,
 };
-use splitter::{BatchQueue, QueueError, SplitError, Splitter};
-use status_core::{Actor, Error, Failure, JobId, OwnerId, Snapshot, Stage, StoreError, Timestamp, Tracker};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
+use splitter::{SplitError, Splitter};
+use status_core::{Actor, Error, Failure, JobId, OwnerId, Snapshot, Stage, Timestamp, Tracker};
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::MAX_RECEIVES;
+use crate::{MAX_RECEIVES, queue::Deliveries};
 
-/// So many batches wait; a splitter that is faster than the callers waits too, and memory stays flat.
-const QUEUE: usize = 64;
 /// So many files are split at once.
 const SPLITTERS: usize = 4;
 /// What a batch may take.
@@ -38,77 +29,6 @@ const WATCH_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// How often splitting is tried while it fails for reasons that may pass. That the store does not answer is
 /// none of them: the file is split once it does.
 const SPLIT_TRIES: u32 = 3;
-
-/// A batch on its way, until it is done with.
-#[derive(Debug)]
-struct Queued {
-    delivery: Delivery,
-    tried: u32,
-    _room: OwnedSemaphorePermit,
-}
-
-/// Where callers get their batches.
-#[derive(Clone, Debug)]
-pub(crate) struct Deliveries {
-    queue: Arc<Mutex<mpsc::Receiver<Queued>>>,
-    /// For what is to be tried again.
-    back: mpsc::Sender<Queued>,
-}
-
-/// A queue in memory, for so many workers. A job whose batches are all worked on, or wait to be tried again, holds
-/// up its own splitter, and no other.
-pub(crate) fn queue(workers: usize) -> (Arc<dyn BatchQueue>, Deliveries) {
-    let (sender, receiver) = mpsc::channel(QUEUE);
-    let deliveries = Deliveries { queue: Arc::new(Mutex::new(receiver)), back: sender.clone() };
-    (Arc::new(MemoryQueue { sender, rooms: Rooms::new(QUEUE + workers) }), deliveries)
-}
-
-#[derive(Debug)]
-struct MemoryQueue {
-    sender: mpsc::Sender<Queued>,
-    rooms: Rooms,
-}
-
-#[async_trait]
-impl BatchQueue for MemoryQueue {
-    async fn send(&self, batches: Vec<BatchMessage>) -> Result<(), QueueError> {
-        for message in batches {
-            let room = self.rooms.enter(message.job_id).await;
-            let queued = Queued { delivery: Delivery { message, receives: 1 }, tried: 0, _room: room };
-            self.sender.send(queued).await.map_err(|error| QueueError(error.to_string().into()))?;
-        }
-        Ok(())
-    }
-}
-
-/// A room for each job, of one size: no job takes another's.
-#[derive(Debug)]
-pub(crate) struct Rooms {
-    size: usize,
-    rooms: std::sync::Mutex<HashMap<JobId, Weak<Semaphore>>>,
-}
-
-impl Rooms {
-    pub(crate) fn new(size: usize) -> Self {
-        Self { size, rooms: std::sync::Mutex::default() }
-    }
-
-    /// Waits for a place in the job's room, which is held until the answer is dropped.
-    pub(crate) async fn enter(&self, job: JobId) -> OwnedSemaphorePermit {
-        self.room(job).acquire_owned().await.expect("nobody closes a room")
-    }
-
-    fn room(&self, job: JobId) -> Arc<Semaphore> {
-        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(room) = rooms.get(&job).and_then(Weak::upgrade) {
-            return room;
-        }
-        rooms.retain(|_, room| room.strong_count() > 0);
-        let room = Arc::new(Semaphore::new(self.size));
-        rooms.insert(job, Arc::downgrade(&room));
-        room
-    }
-}
 
 /// Splits files that have arrived.
 #[derive(Clone, Debug)]
@@ -176,7 +96,7 @@ impl Pipeline {
                 Err(error) => error,
             };
             tracing::warn!(%job, tried, error = &error as &dyn StdError, "splitting failed");
-            failures += u32::from(!matches!(&error, SplitError::Tracker(error) if may_pass(error)));
+            failures += u32::from(!matches!(&error, SplitError::Tracker(error) if error.may_pass()));
             if failures == SPLIT_TRIES {
                 break;
             }
@@ -191,7 +111,7 @@ impl Pipeline {
         for tried in 1.. {
             match self.splitter.tracker().fail(job, failure.clone(), &Actor::named("splitter")).await {
                 Ok(_) | Err(Error::NotFound(_) | Error::Rejected { .. }) => return,
-                Err(error) if may_pass(&error) => {
+                Err(error) if error.may_pass() => {
                     tracing::warn!(%job, tried, error = &error as &dyn StdError, "a job could not be failed; trying again");
                     tokio::time::sleep(pause(tried)).await;
                 }
@@ -201,14 +121,6 @@ impl Pipeline {
             }
         }
     }
-}
-
-/// Whether the same may succeed later: the store is busy, full or cannot be reached.
-pub(crate) fn may_pass(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Store(StoreError::Throttled { .. } | StoreError::Unavailable { .. } | StoreError::Conflict(_))
-    )
 }
 
 /// How long to wait after the `tried`th try.
@@ -224,8 +136,7 @@ pub(crate) async fn work(
     tasks: TaskTracker,
     shutdown: CancellationToken,
 ) {
-    let next = async || deliveries.queue.lock().await.recv().await;
-    while let Some(Some(mut queued)) = shutdown.run_until_cancelled(next()).await {
+    while let Some(Some(mut queued)) = shutdown.run_until_cancelled(deliveries.next()).await {
         let handled = caller.handle(std::slice::from_ref(&queued.delivery), TIME_LIMIT).await;
         let Delivery { message, receives } = &mut queued.delivery;
         match handled[..] {
@@ -240,11 +151,10 @@ pub(crate) async fn work(
             _ => continue,
         }
         queued.tried += 1;
-        let (back, shutdown) = (deliveries.back.clone(), shutdown.clone());
+        let (deliveries, shutdown) = (deliveries.clone(), shutdown.clone());
         let again = async move {
             tokio::time::sleep(pause(queued.tried)).await;
-            // It fails only when nobody works any more.
-            let _ = back.send(queued).await;
+            deliveries.again(queued).await;
         };
         tasks.spawn(async move { shutdown.run_until_cancelled(again).await });
     }
@@ -267,7 +177,7 @@ impl Patient {
     async fn is_wanted(&self, job: JobId) -> bool {
         match self.tracker.job(job).await {
             Ok(job) => !job.status.is_terminal() && job.cancel_requested.is_none(),
-            Err(error) => may_pass(&error),
+            Err(error) => error.may_pass(),
         }
     }
 }
@@ -333,14 +243,16 @@ mod tests {
         sync::atomic::{AtomicU32, Ordering},
     };
 
-    use leads::MemoryLeads;
+    use leads::{BatchMessage, MemoryLeads};
+    use splitter::BatchQueue;
     use status_core::{
         BatchIndex, Begun, Effect, Facts, Job, JobState, MockStatusStore, NewJob, OwnerId, Policy, Status,
         StoreError, Tracker, Written,
     };
-    use tokio::time::Instant;
+    use tokio::{sync::mpsc, time::Instant};
 
     use super::*;
+    use crate::queue::{QUEUE, queue};
 
     #[tokio::test(start_paused = true)]
     async fn a_job_that_cannot_be_watched_is_not_over() {

@@ -25,7 +25,8 @@ use tokio::{fs, io::AsyncWriteExt, sync::OwnedSemaphorePermit};
 
 use crate::{
     owner::Visitor,
-    pipeline::{self, Pipeline, Rooms},
+    pipeline::{self, Pipeline},
+    queue::Rooms,
 };
 
 /// How the names of files begin whose bytes are still coming.
@@ -132,7 +133,7 @@ impl Local {
         takes_a_file(&self.tracker.snapshot_now(id).await?)?;
         self.uploads.put_in_place(id, part, &alone).await.map_err(|error| problem(id, error))?;
         let finished = self.finish(id, &job.title, &alone).await;
-        if finished.as_ref().is_err_and(pipeline::may_pass) {
+        if finished.as_ref().is_err_and(Error::may_pass) {
             self.finish_later(id, job.title);
         }
         Ok(finished?)
@@ -159,7 +160,7 @@ impl Local {
                 let Err(error) = this.finish(id, &title, &alone).await else { return };
                 drop(alone);
                 tracing::warn!(job = %id, tried, error = &error as &dyn StdError, "a job could not be told of its file");
-                if !pipeline::may_pass(&error) {
+                if !error.may_pass() {
                     return;
                 }
                 tokio::time::sleep(pipeline::pause(tried)).await;

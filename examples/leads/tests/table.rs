@@ -218,6 +218,24 @@ fn a_damaged_lead_keeps_no_file_shut_that_was_not_closed() {
 }
 
 #[test]
+fn a_damaged_index_of_texts_is_made_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("leads.db");
+    let table = SqliteLeads::open(&path).expect("it opens");
+    let leads: Vec<_> = (0..100_u64).map(|row| (row, called(&format!("ada{row}@example.com")))).collect();
+    run(table.upsert(&owner("alice"), job(1), &leads, Timestamp::UNIX_EPOCH)).expect("written");
+    drop(table);
+    let file = rusqlite::Connection::open(&path).expect("it opens");
+    // The rows past the first two hold the index itself.
+    assert_ne!(file.execute("DELETE FROM texts_data WHERE id > 10", []).expect("damaged"), 0);
+    drop(file);
+    std::fs::write(folder.path().join("leads.db-wal"), "").expect("written");
+    let table = SqliteLeads::open(&path).expect("it opens");
+    let found = LeadQuery { q: "ada77@".into(), ..LeadQuery::default() };
+    assert_eq!(run(table.page(&owner("alice"), &found)).expect("read").leads.len(), 1);
+}
+
+#[test]
 fn a_damaged_lead_hides_no_other_and_can_be_replaced() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("leads.db");
