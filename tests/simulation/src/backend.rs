@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use futures::executor::block_on;
-use status_core::{Clock, StatusStore, StoreError};
+use status_core::{Clock, JobId, StatusStore, StoreError};
 use status_memory::MemoryStore;
 use status_sqlite::SqliteStore;
 use tempfile::TempDir;
@@ -86,6 +86,25 @@ impl Backend {
             Self::Dynamo(engine) => dynamo::store(engine, wire, time, Arc::new(time), 1).create_table().await,
             Self::Local(..) => Ok(()),
         }
+    }
+
+    /// Puts somebody else's items into the indexes of jobs.
+    pub fn strew(&self) {
+        if let Self::Dynamo(engine) = self {
+            dynamo::strew(engine);
+        }
+    }
+
+    /// Puts somebody else's items beside those of this job.
+    pub fn strew_beside(&self, id: JobId) {
+        if let Self::Dynamo(engine) = self {
+            dynamo::strew_beside(engine, id);
+        }
+    }
+
+    /// How many of somebody else's items lie in the index of due jobs once they are there.
+    pub fn strangers_due(&self) -> u64 {
+        if matches!(self, Self::Dynamo(_)) { dynamo::STRANGERS.len() as u64 } else { 0 }
     }
 
     /// Deletes what has expired, as a server does by itself some time later.

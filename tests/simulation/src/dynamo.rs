@@ -17,7 +17,7 @@ use aws_smithy_runtime_api::client::{
 };
 use aws_smithy_types::body::SdkBody;
 use serde_json::{Value, json};
-use status_core::Clock;
+use status_core::{Clock, JobId};
 use status_dynamo::DynamoStore;
 
 use crate::{
@@ -32,6 +32,13 @@ use crate::{
 
 /// The table of all runs.
 pub const TABLE: &str = "jobs";
+
+/// Whose items they are that are nobody's: their keys say so.
+pub const STRANGER: &str = "stranger";
+
+/// The keys of somebody else's items in the indexes of jobs.
+pub const STRANGERS: [(&str, &str); 3] =
+    [("stranger", "job"), ("stranger", "stranger"), ("another stranger", "job")];
 
 /// How DynamoDB refuses a request that comes too fast.
 const THROTTLED: &str = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException","message":"The level of configured provisioned throughput for the table was exceeded."}"#;
@@ -72,6 +79,31 @@ pub fn items(engine: &Engine) -> Vec<RawItem> {
         words: sorted(item),
     };
     items.iter().map(raw).collect()
+}
+
+/// Puts somebody else's items into the indexes of jobs.
+pub fn strew(engine: &Engine) {
+    for (number, (pk, sk)) in STRANGERS.into_iter().enumerate() {
+        let owner = if number == 0 { "alice" } else { "bob" };
+        put(
+            engine,
+            &json!({"pk": {"S": pk}, "sk": {"S": sk}, "o": {"S": owner}, "dp": {"S": "due"},
+            "due": {"N": number.to_string()}}),
+        );
+    }
+}
+
+/// Puts somebody else's items beside those of this job.
+pub fn strew_beside(engine: &Engine, id: JobId) {
+    for pk in [id.to_string(), format!("{id}#errors")] {
+        put(engine, &json!({"pk": {"S": pk}, "sk": {"S": STRANGER}, "sv": {"N": "1"}}));
+    }
+}
+
+fn put(engine: &Engine, item: &Value) {
+    let body = json!({"TableName": TABLE, "Item": item}).to_string();
+    let answer = engine.answer(&Request { operation: "PutItem".into(), body: body.into() });
+    assert_eq!(answer.status, 200, "{}", answer.body);
 }
 
 /// The SDK's way to the engine.

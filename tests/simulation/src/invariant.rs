@@ -38,8 +38,8 @@ pub enum Invariant {
     OneJobForAKey,
     /// Cancelled jobs.
     CancelledStays,
-    /// Requests to cancel.
-    CancelsConfirmed,
+    /// Cancels and deadlines.
+    EndsInTime,
     /// Batches past the total.
     OnlyItsOwnBatches,
     /// Answers to workers.
@@ -73,7 +73,7 @@ impl Invariant {
             Self::NoFalseNotFound => "a job that was created is not said to be missing",
             Self::OneJobForAKey => "one idempotency key makes one job, that of one request",
             Self::CancelledStays => "a cancelled job is never completed",
-            Self::CancelsConfirmed => "a cancel that no worker hears is confirmed by a sweep after its grace",
+            Self::EndsInTime => "the first sweep after a deadline, or the grace of a cancel, ends the job",
             Self::OnlyItsOwnBatches => "a batch at or past the total never counts for the job",
             Self::EveryMessageAnswered => "each message of a delivery gets its own answer, and the right one",
             Self::EverythingDies => "everything that is stored has an expiry, and is gone after it",

@@ -41,6 +41,8 @@ pub struct Scenario {
     pub redrives_per_mille: u64,
     /// How many of a thousand batches a worker dies over.
     pub deaths_per_mille: u64,
+    /// Whether somebody else's items lie among those of jobs, and in the indexes, where the store has such.
+    pub has_strangers: bool,
 }
 
 /// One job.
@@ -146,6 +148,7 @@ impl Scenario {
             last_receive: random.one_of(&[1, 1, 2, 3]),
             redrives_per_mille: random.one_of(&[0, 500, 900]),
             deaths_per_mille: random.one_of(&[0, 0, 20]),
+            has_strangers: random.per_mille(200),
         }
     }
 }
@@ -238,7 +241,7 @@ fn policy(random: &Random) -> Policy {
     policy.deadline = seconds(random.weighted(&[(1, 15), (9, 30 * DAY)]));
     policy.retention = seconds(random.weighted(&[(1, 3_600), (24, 90 * DAY)]));
     policy.track_starts = random.per_mille(350);
-    policy.max_errors = random.weighted(&[(1, 0), (2, 3), (2, 60), (15, 10_000)]);
+    policy.max_errors = random.weighted(&[(1, 0), (2, 3), (2, 60), (2, 150), (2, 250), (11, 10_000)]);
     policy
 }
 

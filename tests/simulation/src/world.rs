@@ -210,6 +210,9 @@ impl World {
         if let Err(error) = self.backend.prepare(operator, self.time).await {
             return self.verdict.violated(Invariant::WorksWhenQuiet, &error.to_string());
         }
+        if self.scenario.has_strangers {
+            self.backend.strew();
+        }
         self.faults.begin();
         let mut processes = JoinSet::new();
         for (name, actors) in actors::cast(&self.scenario) {

@@ -73,6 +73,9 @@ impl Owner {
             match created {
                 Ok(snapshot) => {
                     ledger.created(self.number, &snapshot);
+                    if process.world.scenario.has_strangers {
+                        process.world.backend.strew_beside(snapshot.id);
+                    }
                     return Served::Job(snapshot.id);
                 }
                 Err(Error::KeyReused) if ledger.has_rival(self.number) => return Served::Refused,

@@ -41,7 +41,9 @@ pub(super) async fn check(auditor: &Process, id: JobId, book: &Book, over: Times
         unsettled: batches(auditor, id, BatchState::Unsettled).await?,
     };
     check_end(&world.verdict, &job, plan, book, world.scenario.skew);
-    check_cancel(&world.verdict, &job, world.quiet_at(), over, world.scenario.skew);
+    if let Some(quiet) = world.quiet_at() {
+        check_in_time(&world.verdict, &job, book, (quiet, over), world.scenario.skew);
+    }
     check_batches(&world.verdict, &snapshot, &batches, plan, book);
     errors::check(auditor, &snapshot, &batches, plan, book).await
 }
@@ -85,19 +87,36 @@ fn check_end(verdict: &Verdict, job: &Job, plan: &Plan, book: &Book, skew: Durat
     verdict.check(total.is_none(), Invariant::OnlyItsOwnBatches, || format!("{id} has {total:?} batches"));
 }
 
-/// A cancel is confirmed after its grace by the next sweep, at the latest: once nothing goes wrong any
-/// more, and the sweepers that died by then have lost the jobs they were looking at.
-fn check_cancel(verdict: &Verdict, job: &Job, quiet: Option<Timestamp>, over: Timestamp, skew: Duration) {
-    let (Some(request), Some(quiet), Status::Cancelled) = (&job.cancel_requested, quiet, job.status) else {
-        return;
+/// What only a sweep decides is decided by the next one after its time, at the latest: once nothing goes wrong
+/// any more, and the sweepers that died by then have lost the jobs they were looking at.
+fn check_in_time(
+    verdict: &Verdict,
+    job: &Job,
+    book: &Book,
+    (quiet, over): (Timestamp, Timestamp),
+    skew: Duration,
+) {
+    let Some(finished) = job.finished_at else { return };
+    let (policy, settled) = (&job.policy, clock::after(quiet, LEASE));
+    let heard = book.heard.iter().copied().max().map_or(settled, |heard| heard.max(settled));
+    let due = match (job.status, &job.cancel_requested, &job.failure) {
+        (Status::Cancelled, Some(request), _) => clock::after(request.at, policy.cancel_grace),
+        (Status::Failed, _, Some(failure)) => match failure.code.as_str() {
+            "deadline" => job.overdue_at(),
+            "upload-timeout" => clock::after(settled, policy.upload_timeout),
+            "processing-timeout" => clock::after(heard, policy.processing_timeout),
+            _ => return,
+        },
+        _ => return,
     };
-    let ready = clock::after(request.at, job.policy.cancel_grace).max(clock::after(quiet, LEASE));
-    let at_most = clock::after(ready, sweeper::LONGEST + Duration::from_secs(10) + 2 * skew);
-    let is_late = at_most < over && job.finished_at.is_some_and(|finished| finished > at_most);
-    verdict.check(!is_late, Invariant::CancelsConfirmed, || {
-        format!("{} was asked to cancel at {} and did so at {:?}", job.id, request.at, job.finished_at)
+    let at_most = clock::after(due.max(settled), sweeper::LONGEST + SWEEP + 2 * skew);
+    verdict.check(at_most >= over || finished <= at_most, Invariant::EndsInTime, || {
+        format!("{} was due at {due} and ended at {finished}: {job:?}", job.id)
     });
 }
+
+/// How long a sweep takes at most.
+const SWEEP: Duration = Duration::from_secs(10);
 
 /// How long a sweeper that died keeps a job from others.
 const LEASE: Duration = Duration::from_secs(60);

@@ -35,9 +35,12 @@ pub(super) async fn check(
     let settled = settled.chain(batches.failed.iter().map(|batch| (*batch, Settled::Failed)));
     // The items in the results and those that are not, at least and at most.
     let (mut low, mut high) = ((0, 0), (0, 0));
+    // The errors of the attempts that counted, at least.
+    let mut reported = 0;
     for (batch, way) in settled {
         let attempts = book.attempts.get(&batch).map_or(&[][..], Vec::as_slice);
         let attempts = attempts.iter().filter(|attempt| attempt.report.settles_as() == way);
+        reported += attempts.clone().map(|a| a.report.errors().len() as u64).min().unwrap_or(0);
         let errors = listed.get(&batch).map_or(&[][..], Vec::as_slice);
         let counted: Vec<_> = attempts.clone().filter(|a| may_list(a, errors, is_cut)).map(items).collect();
         world.verdict.check(!counted.is_empty(), Invariant::ErrorsMatch, || {
@@ -51,6 +54,15 @@ pub(super) async fn check(
         let ((p, most_p), (f, most_f)) = (bound(|items| items.0), bound(|items| items.1));
         (low, high) = ((low.0 + p, low.1 + f), (high.0 + most_p, high.1 + most_f));
     }
+    // What was kept and is not listed any more took room, too.
+    let nothing_was_taken_back = book.attempts.range(plan.total..).next().is_none()
+        && book.attempts.values().all(|attempts| {
+            attempts.windows(2).all(|pair| pair[0].report.settles_as() == pair[1].report.settles_as())
+        });
+    let is_all_there = !nothing_was_taken_back || count >= most.min(reported);
+    world.verdict.check(is_all_there, Invariant::ErrorsMatch, || {
+        format!("{count} errors of {id} are listed, of {reported} that counted and {most} at most")
+    });
     // Batches past the total may have counted before there was one.
     for attempt in book.attempts.range(plan.total..).flat_map(|(_, attempts)| attempts) {
         high = (high.0 + items(attempt).0, high.1 + items(attempt).1 + plan.items);
