@@ -109,8 +109,8 @@ pub enum Rejection {
 /// Facts come first: a job whose batches have settled is completed, one with more failures than its policy
 /// tolerates has failed, and one of which a batch was reported has begun, before the command is looked at.
 ///
-/// Facts of which a part cannot be read are lower bounds: they still fail a job and begin it, they never
-/// complete it, and no command and no deadline waits for them.
+/// Facts of which a part cannot be read are lower bounds: they still fail a job and begin it, they complete
+/// it only if all its batches are among what can be read, and no command and no deadline waits for them.
 ///
 /// # Errors
 /// A [`Rejection`] if the command contradicts what was decided.

@@ -73,7 +73,7 @@ pub struct Snapshot {
     #[serde(skip)]
     noun: String,
     /// Whether a part of what is stored of its batches cannot be read: the counters are lower bounds then,
-    /// and the job does not complete until the store is repaired. Absent where all is well.
+    /// and the job completes only if all its batches are among what can be read. Absent where all is well.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub damaged: bool,
     /// How far the job was, as far as numbers that only grow can say.

@@ -253,7 +253,8 @@ pub struct JobState {
     pub job: Job,
     /// What happened.
     pub facts: Facts,
-    /// The parts of the facts that cannot be read. The facts are those of the other parts.
+    /// The parts of the facts that cannot be read, as far as the store has noticed: one that keeps sums does
+    /// not look at every part for them. The facts are those of the other parts.
     pub damaged: Vec<Damaged>,
 }
 

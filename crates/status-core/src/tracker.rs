@@ -496,7 +496,7 @@ impl Tracker {
             before => before?,
         };
         for Damaged { subject, why } in &before.damaged {
-            tracing::warn!(job = %due.id, subject, why, "a part of a job cannot be read; it cannot complete");
+            tracing::warn!(job = %due.id, subject, why, "a part of a job cannot be read");
         }
         if before.job.status.is_terminal() {
             return Ok(self.store.propagate(&before.job).await?);

@@ -100,7 +100,8 @@ impl DynamoStore {
     /// Adds to the number of the job's errors what the chunk has more of, or takes away what it has less of,
     /// in steps. The number says when to stop keeping more, and nothing else: it may be too low, and is never
     /// too high for what was added twice. So what is added is sent once, whatever becomes of the answer; what
-    /// is taken away may be repeated.
+    /// is taken away may be repeated. A worker that dies before it has taken away leaves the number too high:
+    /// for each such correction a job may keep up to [`ERRORS_STEP`] errors less than its bound.
     pub(crate) async fn count_errors(&self, id: JobId, chunk: &Chunk, before: Option<&Before>, more: i128) {
         let (now, step) = (i128::from(chunk.errors), i128::from(ERRORS_STEP));
         let steps = now.div_euclid(step) - (now - more).div_euclid(step);

@@ -88,9 +88,10 @@ pub fn chunk_sk(number: u64) -> AttributeValue {
     AttributeValue::S(format!("{CHUNK_PREFIX}{number:05}"))
 }
 
-/// The number of the chunk with this sort key, if it is one.
+/// The number of the chunk with this sort key, if it is the key of one, and not only like it.
 pub fn chunk_in(sk: &str) -> Option<u64> {
-    sk.strip_prefix(CHUNK_PREFIX)?.parse().ok()
+    let number = sk.strip_prefix(CHUNK_PREFIX)?.parse().ok()?;
+    (number <= LAST_CHUNK && chunk_sk(number) == AttributeValue::S(sk.to_owned())).then_some(number)
 }
 
 /// What every write of a chunk sets, with [`chunk_birth`]: its version, and an expiry from its birth on.

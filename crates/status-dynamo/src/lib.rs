@@ -318,15 +318,21 @@ impl StatusStore for DynamoStore {
     async fn decide(&self, next: &Job) -> Result<(), StoreError> {
         let put = self
             .put(head::encode(next))
-            .condition_expression("rev = :rev")
+            .condition_expression("rev = :rev AND (attribute_not_exists(ttl_at) OR ttl_at > :now)")
+            .expression_attribute_values(":now", layout::seconds(self.clock.now()))
             .expression_attribute_values(":rev", layout::number(next.revision.saturating_sub(1)));
-        match self.write_by(|| format!("job {}", next.id), put.send()).await? {
-            Write::Applied(_) => Ok(()),
-            Write::Refused(None) => Err(StoreError::NotFound(next.id)),
-            // The answer to the same write was lost.
-            Write::Refused(Some(stored)) if head::decode(next.id, &stored)? == *next => Ok(()),
-            Write::Refused(Some(_)) => Err(StoreError::Conflict(next.id)),
+        let stored = match self.write_by(|| format!("job {}", next.id), put.send()).await? {
+            Write::Applied(_) => return Ok(()),
+            Write::Refused(None) => return Err(StoreError::NotFound(next.id)),
+            Write::Refused(Some(stored)) => head::decode(next.id, &stored)?,
+        };
+        // The answer to the same write was lost.
+        if stored == *next {
+            return Ok(());
         }
+        // Of its own revision it is refused in the second of its expiry, at the earliest.
+        let gone = stored.revision + 1 == next.revision || self.is_expired(&stored);
+        Err(if gone { StoreError::NotFound(next.id) } else { StoreError::Conflict(next.id) })
     }
 
     async fn propagate(&self, job: &Job) -> Result<(), StoreError> {
@@ -361,14 +367,14 @@ impl StatusStore for DynamoStore {
             })
             .collect();
         let is_damaged = |batch: &BatchIndex| found.damaged.contains_key(&chunks::number_of(*batch));
-        let damaged: Vec<_> = batches.iter().copied().filter(|batch| is_damaged(batch)).collect();
+        let mut damaged: Vec<_> = batches.iter().copied().filter(|batch| is_damaged(batch)).collect();
         if job.notes_starts() {
             let total = job.total().unwrap_or(u64::MAX);
             let open = settled
                 .iter()
                 .filter(|(batch, settled)| settled.is_none() && batch.get() < total && !is_damaged(batch));
             let open: Vec<_> = open.map(|(batch, _)| *batch).collect();
-            self.note_starts(id, &open, at).await?;
+            damaged.extend(self.note_starts(id, &open, at).await?);
         }
         let mut may_decide = false;
         for chunk in found.chunks.values() {
@@ -399,7 +405,9 @@ impl StatusStore for DynamoStore {
         let (job, chunks, damaged) = found.ok_or(StoreError::NotFound(id))?;
         let chunks: HashMap<_, _> = chunks.into_iter().map(|chunk| (chunk.number, chunk)).collect();
         let highest = chunks.values().filter_map(|chunk| chunk.facts.highest).max();
-        let seen = highest.map_or(0, |highest| highest.get() + 1);
+        // Nobody knows which batches of a damaged chunk are settled: each may be.
+        let unknown = damaged.iter().filter_map(|(number, _)| *number).map(|number| (number + 1) * CHUNK);
+        let seen = unknown.chain(highest.map(|highest| highest.get() + 1)).max().unwrap_or(0);
         let batches = (from..job.total().unwrap_or(seen)).filter_map(|index| BatchIndex::new(index).ok());
         let stand = batches.filter_map(|batch| {
             let number = chunks::number_of(batch);

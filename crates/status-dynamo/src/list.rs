@@ -24,6 +24,8 @@ impl DynamoStore {
     ) -> Result<Page<Job>, StoreError> {
         let mut start = page.cursor.as_deref().map(|cursor| layout::owner_key(owner, cursor)).transpose()?;
         let mut listed = Page::new(Vec::new(), None);
+        // What is damaged after the last job of the page is named on the next one.
+        let mut damaged_before = 0;
         for _ in 0..MAX_REQUESTS {
             let mut query = self
                 .query_index(layout::BY_OWNER)
@@ -50,9 +52,11 @@ impl DynamoStore {
                 };
                 if listed.rows.len() == page.limit {
                     listed.next = listed.rows.last().map(|job: &Job| job.id.to_string());
+                    listed.damaged.truncate(damaged_before);
                     return Ok(listed);
                 }
                 listed.rows.push(job);
+                damaged_before = listed.damaged.len();
             }
             start = found.last_evaluated_key;
             listed.next = start.as_ref().map(layout::owner_cursor);

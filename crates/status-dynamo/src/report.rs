@@ -63,7 +63,7 @@ impl DynamoStore {
             groups.entry(group).or_default().push(report);
         }
         let is_plain = |r: &BatchReport| r.errors().is_empty() && r.settles_as() == Settled::Completed;
-        let before = if reports.iter().all(is_plain) {
+        let before = if !reports.is_empty() && reports.iter().all(is_plain) {
             None
         } else {
             Some(self.before_report(id, groups.keys().map(|(number, _)| *number)).await?)
@@ -317,16 +317,17 @@ impl DynamoStore {
         }
     }
 
-    /// Notes when work on these batches began: one write for each chunk.
+    /// Notes when work on these batches began: one write for each chunk. Those come back whose chunk
+    /// cannot be added to.
     pub(crate) async fn note_starts(
         &self,
         id: JobId,
         batches: &[BatchIndex],
         at: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<BatchIndex>, StoreError> {
         let of_one_chunk = |a: &BatchIndex, b: &BatchIndex| chunks::number_of(*a) == chunks::number_of(*b);
         let age = id.age_ms(at);
-        try_join_all(batches.chunk_by(of_one_chunk).map(|batches| async move {
+        let noted = try_join_all(batches.chunk_by(of_one_chunk).map(|batches| async move {
             let starts: Vec<_> =
                 batches.iter().map(|batch| format!("s{} = :t", chunks::place_of(*batch))).collect();
             let update = self
@@ -335,13 +336,16 @@ impl DynamoStore {
                 .condition_expression(layout::CHUNK_IS_OURS)
                 .set_expression_attribute_values(Some(layout::chunk_birth(id)))
                 .expression_attribute_values(":t", layout::number(age));
-            match self.write_by(|| format!("job {id}"), update.send()).await? {
-                Write::Refused(Some(there)) => Chunk::decode(id, &there).map(drop),
-                _ => Ok(()),
+            let noted = match self.write_by(|| format!("job {id}"), update.send()).await {
+                Ok(Write::Refused(Some(there))) => Chunk::decode(id, &there).map(drop),
+                noted => noted.map(drop),
+            };
+            match noted {
+                Err(error) if is_of_chunk(&error) => Ok(batches),
+                noted => noted.map(|()| &[][..]),
             }
-        }))
-        .await
-        .map(drop)
+        }));
+        Ok(noted.await?.concat())
     }
 
     pub(crate) async fn delete(&self, id: JobId, key: Item) -> Result<(), StoreError> {

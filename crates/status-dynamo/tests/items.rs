@@ -246,6 +246,33 @@ async fn an_alien_key_among_the_due_jobs_does_not_stop_the_sweep() {
     }
 }
 
+/// Whether chunk 1 cannot be read.
+fn is_damage(error: &Error) -> bool {
+    matches!(error, Error::Store(StoreError::Corrupt { subject, .. }) if subject.contains("chunk#00001"))
+}
+
+#[tokio::test]
+async fn what_is_damaged_is_named_on_one_page_of_a_list() {
+    let table = Table::open().await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(table.job(Policy::default(), 3).await);
+        table.clock.advance(Duration::from_secs(1));
+    }
+    table.set(layout::head_key(ids[1]), "sv", number(99)).await;
+    let mut page = PageRequest::first(1);
+    let mut named = Vec::new();
+    loop {
+        let listed = table.jobs().list(None, &page).await.expect("listed");
+        named.push((listed.rows.len(), listed.damaged.len()));
+        page.cursor = match listed.next {
+            Some(next) => Some(next),
+            None => break,
+        };
+    }
+    assert_eq!(named.iter().fold((0, 0), |all, page| (all.0 + page.0, all.1 + page.1)), (2, 1), "{named:?}");
+}
+
 #[tokio::test]
 async fn batches_beside_a_damaged_chunk_are_listed() {
     let table = Table::open().await;
@@ -258,16 +285,20 @@ async fn batches_beside_a_damaged_chunk_are_listed() {
     table.put(stranger).await;
     let completed = async |from, limit| table.tracker.batches(id, BatchState::Completed, from, limit).await;
     assert_eq!(completed(0, 9).await.expect("an item that is no chunk has no batches").len(), 3);
-    let mut damaged = table.item(layout::chunk_key(id, 1)).await;
-    damaged.insert("c".into(), number(7));
-    table.put(damaged).await;
+    table.set(layout::chunk_key(id, 1), "c", number(7)).await;
     assert_eq!(completed(0, 1).await.expect("before it"), [batch(3)]);
     assert_eq!(completed(512, 9).await.expect("after it"), [batch(599)]);
     let error = completed(0, 9).await.expect_err("nobody can tell");
-    assert!(
-        matches!(&error, Error::Store(StoreError::Corrupt { subject, .. }) if subject.contains("chunk#00001")),
-        "{error:?}"
-    );
+    assert!(is_damage(&error), "{error:?}");
+    // Also where nobody knows how many there are.
+    let open = table.jobs().create(NewJob::titled("a")).await.expect("created").id;
+    table.tracker.start(open, None, &Actor::named("splitter")).await.expect("started");
+    for index in [3, 300] {
+        table.tracker.report(open, vec![BatchReport::completed(batch(index), 1, 0)]).await.expect("reported");
+    }
+    table.set(layout::chunk_key(open, 1), "c", number(7)).await;
+    let error = table.tracker.batches(open, BatchState::Completed, 0, 9).await.expect_err("nobody can tell");
+    assert!(is_damage(&error), "{error:?}");
 }
 
 #[tokio::test]

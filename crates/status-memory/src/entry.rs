@@ -1,6 +1,6 @@
 //! One job in memory: its record, two bits for each batch, the sums, and whom to wake.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use status_core::{
     BatchIndex, BatchReport, BatchState, Begun, Due, Effect, ErrorsPosition, Facts, ItemError, Job, JobState,
@@ -79,7 +79,8 @@ impl Entry {
     }
 
     pub(crate) fn begin(&mut self, batches: &[BatchIndex], at: Timestamp) -> Begun {
-        let settled: Vec<_> = batches.iter().map(|batch| (*batch, self.settled(*batch))).collect();
+        let batches: BTreeSet<_> = batches.iter().copied().collect();
+        let settled: Vec<_> = batches.into_iter().map(|batch| (batch, self.settled(batch))).collect();
         if self.job.notes_starts() {
             let open = settled.iter().filter(|(batch, settled)| settled.is_none() && self.has(*batch));
             let open: Vec<_> = open.map(|(batch, _)| (*batch, at)).collect();

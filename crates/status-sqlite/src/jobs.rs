@@ -197,10 +197,16 @@ pub(crate) fn propagate(connection: &Connection, job: &Job) -> Result<(), Failur
     Ok(())
 }
 
-pub(crate) fn postpone(connection: &Connection, due: &Due, until: Timestamp) -> Result<bool, Failure> {
+pub(crate) fn postpone(
+    connection: &Connection,
+    due: &Due,
+    until: Timestamp,
+    now: Timestamp,
+) -> Result<bool, Failure> {
+    let [at, until, now] = [due.at, until, now].map(Timestamp::as_millisecond);
     let moved = connection
-        .prepare_cached("UPDATE jobs SET due_at = ?3 WHERE id = ?1 AND due_at = ?2")?
-        .execute(params![due.id.to_string(), due.at.as_millisecond(), until.as_millisecond()])?;
+        .prepare_cached("UPDATE jobs SET due_at = ?3 WHERE id = ?1 AND due_at = ?2 AND expires_at > ?4")?
+        .execute(params![due.id.to_string(), at, until, now])?;
     Ok(moved == 1)
 }
 

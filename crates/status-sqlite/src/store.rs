@@ -105,8 +105,9 @@ impl StatusStore for SqliteStore {
     }
 
     async fn postpone(&self, due: &Due, until: Timestamp) -> Result<bool, StoreError> {
-        let due = *due;
-        self.write_by("postpone", due.id, move |connection| jobs::postpone(connection, &due, until)).await
+        let (due, now) = (*due, self.now());
+        self.write_by("postpone", due.id, move |connection| jobs::postpone(connection, &due, until, now))
+            .await
     }
 
     async fn erase(&self, id: JobId) -> Result<(), StoreError> {

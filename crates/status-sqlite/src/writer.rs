@@ -131,8 +131,9 @@ where
 
     fn answer(self: Box<Self>, committed: Result<(), &rusqlite::Error>) {
         let result = match (self.result, committed) {
-            (Some(Err(own)), _) => Err(own),
+            // Also of what failed: it may have failed by what another one did that is undone now.
             (_, Err(of_all)) => Err(Failure::shared(of_all)),
+            (Some(Err(own)), Ok(())) => Err(own),
             (Some(Ok(answer)), Ok(())) => Ok(answer),
             (None, Ok(())) => Err(Failure::Ended),
         };
@@ -287,7 +288,9 @@ mod tests {
         let connection = Connection::open(&path).expect("it opens");
         let setup = format!(
             "PRAGMA journal_mode = WAL; PRAGMA max_page_count = {pages};
-             CREATE TABLE numbers (n INTEGER PRIMARY KEY, filling BLOB);"
+             PRAGMA foreign_keys = ON;
+             CREATE TABLE numbers (n INTEGER PRIMARY KEY, filling BLOB);
+             CREATE TABLE parts (of INTEGER REFERENCES numbers DEFERRABLE INITIALLY DEFERRED);"
         );
         connection.execute_batch(&setup).expect("set up");
         let writer = Writer::start(connection, Arc::default()).expect("it starts");
@@ -317,6 +320,8 @@ mod tests {
         let writes = writes.into_iter().map(|(number, bytes)| {
             writer.write(None, move |connection| match number {
                 99 => panic!("number 99"),
+                // Nothing is wrong before the commit.
+                97 => Ok(connection.execute("INSERT INTO parts VALUES (97)", []).map(|_| 97)?),
                 98 => insert(connection, 98, 1).and(Err(status_core::StoreError::InvalidCursor.into())),
                 _ => insert(connection, number, bytes),
             })
@@ -336,6 +341,15 @@ mod tests {
         assert!(matches!(&answers[3], Err(Failure::Panicked(why)) if why == "number 99"), "{:?}", answers[3]);
         assert!([0, 2, 4].iter().all(|at| answers[*at].is_ok()), "{answers:?}");
         assert_eq!((numbers(&connection), writer.commits()), (vec![1, 2, 3], 1));
+    }
+
+    #[tokio::test]
+    async fn nobody_is_told_what_follows_from_a_transaction_that_was_undone() {
+        let (writer, connection, _folder) = writer(1_000);
+        let answers = together(&writer, [1, 97, 98].map(|number| (number, 1)).into()).await;
+        let is_of_all = |answer: &Result<u32, Failure>| !matches!(answer, Ok(_) | Err(Failure::Store(_)));
+        assert!(answers.iter().all(is_of_all), "{answers:?}");
+        assert_eq!(numbers(&connection), []);
     }
 
     #[tokio::test]

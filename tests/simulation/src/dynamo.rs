@@ -121,10 +121,13 @@ impl HttpClient for EngineClient {
 
 impl HttpConnector for EngineClient {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let says = request.headers().get("amz-sdk-request");
+        let is_sent_once = says.is_some_and(|says| says.ends_with("max=1"));
         let Some(request) = parsed(&request) else {
             return HttpConnectorFuture::ready(Err(ConnectorError::user("not a DynamoDB request".into())));
         };
-        let (wire, call) = (self.wire.clone(), EngineCall { engine: self.engine.clone(), request });
+        let (wire, call) =
+            (self.wire.clone(), EngineCall { engine: self.engine.clone(), request, is_sent_once });
         HttpConnectorFuture::new(async move {
             match wire.carry(call.clone()).await {
                 Carried::Answer(Answer { status, body }) => response(status, body),
@@ -154,6 +157,8 @@ fn response(status: u16, body: String) -> Result<HttpResponse, ConnectorError> {
 struct EngineCall {
     engine: Engine,
     request: Request,
+    /// Whether its client never repeats it.
+    is_sent_once: bool,
 }
 
 impl EngineCall {
@@ -198,6 +203,7 @@ impl Call for EngineCall {
             }
             ("Query", false) => read("Query, eventual", Kind::ReadManyEventually),
             ("PutItem", _) => read("PutItem", Kind::Write),
+            ("UpdateItem", _) if self.is_sent_once => read("UpdateItem, sent once", Kind::WriteOnce),
             ("UpdateItem", _) => read("UpdateItem", Kind::Write),
             ("DeleteItem", _) => read("DeleteItem", Kind::Write),
             _ => read("others", Kind::Write),

@@ -89,6 +89,9 @@ pub struct Operation {
 pub enum Kind {
     /// Changes something.
     Write,
+    /// Changes something, and is sent once. What comes again is a client's own retry: a connection brings no
+    /// request twice.
+    WriteOnce,
     /// Reads one item, or several at one moment, as they are now.
     Read,
     /// Reads several items as they are now, one after the other.
@@ -103,7 +106,8 @@ impl Operation {
     /// Whether a fault can befall it. A late read is a lost one, and a write sees no earlier state.
     pub fn can_meet(self, fault: Fault) -> bool {
         match fault {
-            Fault::Late => self.kind == Kind::Write,
+            Fault::Late => matches!(self.kind, Kind::Write | Kind::WriteOnce),
+            Fault::Duplicated => self.kind != Kind::WriteOnce,
             Fault::Stale => matches!(self.kind, Kind::ReadEventually | Kind::ReadManyEventually),
             Fault::Torn => matches!(self.kind, Kind::ReadMany | Kind::ReadManyEventually),
             _ => true,

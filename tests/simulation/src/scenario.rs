@@ -7,6 +7,9 @@ use status_core::{FileInfo, NewJob, Policy, Tolerance};
 use crate::{faults::Weather, random::Random};
 
 const DAY: u64 = 24 * 3_600;
+/// A bound of errors just above the step in which a store may count them, and one that no run comes near.
+const NEAR_A_STEP: u64 = 150;
+const MANY: u64 = 10_000;
 
 /// One run.
 #[derive(Clone, Debug)]
@@ -179,6 +182,7 @@ fn plan(random: &Random, number: usize) -> Plan {
         3 => random.within(25..=60),
         _ => random.one_of(&[255, 256, 257, 300, 512, 520]),
     };
+    let trouble = trouble(random, &policy);
     Plan {
         name,
         owner: random.one_of(&["alice", "bob"]),
@@ -194,7 +198,7 @@ fn plan(random: &Random, number: usize) -> Plan {
             .per_mille(200)
             .then(|| (Duration::from_millis(random.within(0..=12_000)), random.per_mille(700))),
         erase: random.per_mille(100).then(|| Duration::from_millis(random.within(500..=20_000))),
-        trouble: trouble(random),
+        trouble,
         work: Duration::from_millis(random.one_of(&[20, 200, 1_000, 4_000])),
         viewers: (random.weighted(&[(2, 0), (5, 1), (3, 2)]), random.weighted(&[(4, 0), (4, 1), (2, 2)])),
     }
@@ -213,8 +217,12 @@ fn file(name: char, size: u64) -> FileInfo {
     FileInfo::new(format!("{name}.csv"), size, "text/csv").expect("a good file")
 }
 
-fn trouble(random: &Random) -> Trouble {
-    let (errors_per_mille, most_errors) = random.weighted(&[(45, (0, 0)), (40, (400, 4)), (15, (300, 100))]);
+fn trouble(random: &Random, policy: &Policy) -> Trouble {
+    let (errors_per_mille, most_errors) = match policy.max_errors {
+        // More of them than the bound, each step of their number in a write of its own.
+        NEAR_A_STEP..MANY => (700, 100),
+        _ => random.weighted(&[(45, (0, 0)), (40, (400, 4)), (15, (300, 100))]),
+    };
     Trouble {
         fails_per_mille: random.weighted(&[(40, 0), (35, 60), (25, 300)]),
         errors_per_mille,
@@ -241,7 +249,7 @@ fn policy(random: &Random) -> Policy {
     policy.deadline = seconds(random.weighted(&[(1, 15), (9, 30 * DAY)]));
     policy.retention = seconds(random.weighted(&[(1, 3_600), (24, 90 * DAY)]));
     policy.track_starts = random.per_mille(350);
-    policy.max_errors = random.weighted(&[(1, 0), (2, 3), (2, 60), (2, 150), (2, 250), (11, 10_000)]);
+    policy.max_errors = random.weighted(&[(1, 0), (2, 3), (2, 60), (2, NEAR_A_STEP), (2, 250), (11, MANY)]);
     policy
 }
 

@@ -170,6 +170,41 @@ async fn a_chunk_of_a_newer_layout_is_refused_by_every_write() {
 }
 
 #[tokio::test]
+async fn a_chunk_that_a_newer_release_makes_meanwhile_takes_no_other_batch_with_it() {
+    let bench = Bench::open().await;
+    let mut policy = tolerant();
+    policy.track_starts = true;
+    let id = bench.job_with(policy, None).await;
+    let held = bench.rig.hold("UpdateItem", "chunk#00001");
+    let (store, at) = (bench.store.clone(), bench.clock.now());
+    let begun = tokio::spawn(async move { store.begin(id, &[batch(3), batch(300)], at).await });
+    held.came().await;
+    let newer = json!({"pk": {"S": id.to_string()}, "sk": {"S": "chunk#00001"}, "sv": {"N": "2"}});
+    bench.rig.put(&newer);
+    held.let_go();
+    let begun = begun.await.expect("no panic").expect("an answer for each").expect("a job");
+    assert_eq!((begun.damaged, begun.settled.len()), (vec![batch(300)], 2));
+}
+
+#[tokio::test]
+async fn what_only_looks_like_a_chunk_counts_for_nothing() {
+    let bench = Bench::open().await;
+    let id = bench.job(Some(2)).await;
+    bench.counted(id, done(0)).await;
+    for sk in ["chunk#0", "chunk#+0000", "chunk#000000", "chunk#99999"] {
+        let mut copy = bench.rig.of_job(id, "chunk#00000");
+        copy["sk"] = json!({"S": sk});
+        bench.rig.put(&copy);
+    }
+    let shown = bench.shown(id).await;
+    assert_eq!((shown.status, shown.progress.batches.completed), (Status::Processing, 1));
+    assert!(shown.damaged);
+    assert_eq!(bench.tracker.batches(id, BatchState::Completed, 0, 9).await.expect("listed"), [batch(0)]);
+    bench.counted(id, done(1)).await;
+    assert_eq!(bench.shown(id).await.status, Status::Completed);
+}
+
+#[tokio::test]
 async fn a_job_may_have_as_many_batches_as_there_are_indices() {
     let bench = Bench::open().await;
     for total in [9_999_872, 9_999_873, 9_999_999, BatchIndex::MAX + 1] {

@@ -1,6 +1,6 @@
 //! Before work begins: what a worker is told of each batch of a delivery, and whose start is noted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use status_core::{Begin, Clock, Command, Policy, Settled, Status, Timestamp};
 
@@ -87,7 +87,9 @@ pub(super) async fn a_start_is_that_of_the_last_begin(kit: Kit) {
     let begin = async |batches: &[u64]| {
         let (batches, at): (Vec<_>, Timestamp) =
             (batches.iter().map(|b| batch(*b)).collect(), kit.clock.now());
-        kit.store.begin(id, &batches, at).await.expect("begun");
+        let begun = kit.store.begin(id, &batches, at).await.expect("begun").expect("a job");
+        let named: BTreeSet<_> = batches.iter().collect();
+        assert_eq!(begun.settled.len(), named.len(), "a batch that is named twice is one batch");
         at
     };
     let running = async || {

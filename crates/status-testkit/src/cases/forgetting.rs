@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use status_core::{
-    BatchState, Clock, Consistency, Due, Error, JobId, NewJob, PageRequest, Policy, Status, StoreError,
-    Tolerance, clock,
+    BatchState, Clock, Consistency, Due, Error, Job, JobId, NewJob, PageRequest, Policy, Status, StoreError,
+    Timestamp, Tolerance, clock,
 };
 
 use crate::kit::{Kit, batch, done, failed, file, owner, splitter, totals};
@@ -47,8 +47,20 @@ fn keyed(policy: Policy) -> NewJob {
     NewJob::new(file("leads.csv")).with_kind("lead-import").with_key("k-1").with_policy(policy)
 }
 
+/// A job as it was while it was there, and when it was due.
+struct Before(Job, Due);
+
+impl Before {
+    async fn of(kit: &Kit, id: JobId) -> Self {
+        let due = kit.store.due(Timestamp::MAX, &PageRequest::first(100)).await.expect("listed").rows;
+        let due = due.into_iter().find(|due| due.id == id);
+        Self(kit.state(id).await.job, due.unwrap_or(Due::new(id, id.created_at())))
+    }
+}
+
 /// Whatever is asked, nothing is left of the job.
-async fn nothing_is_left_of(kit: &Kit, id: JobId) {
+async fn nothing_is_left_of(kit: &Kit, Before(job, due): &Before) {
+    let id = job.id;
     for consistency in [Consistency::Eventual, Consistency::Strong] {
         assert_eq!(kit.store.job(id, consistency).await.expect("an answer"), None);
         assert_eq!(kit.store.read(id, consistency).await.expect("an answer"), None);
@@ -75,9 +87,14 @@ async fn nothing_is_left_of(kit: &Kit, id: JobId) {
     assert_eq!(kit.store.changed_since(&alice, since, 5).await.expect("listed"), []);
     assert_eq!(kit.tracker.list_open(&PageRequest::first(5)).await.expect("listed").rows, []);
     assert_eq!(kit.due().await, []);
-    let due = Due::new(id, since);
     let until = clock::after(kit.clock.now(), Duration::from_secs(60));
-    assert!(!kit.store.postpone(&due, until).await.expect("an answer"));
+    assert!(!kit.store.postpone(due, until).await.expect("an answer"));
+    let mut next = job.clone();
+    next.revision += 1;
+    let decided = kit.store.decide(&next).await;
+    assert!(matches!(decided, Err(StoreError::NotFound(_))), "{decided:?}");
+    let nothing = kit.store.report(id, &[], kit.clock.now()).await;
+    assert!(matches!(nothing, Err(StoreError::NotFound(_))), "{nothing:?}");
     let swept = kit.tracker.sweep().await.expect("swept");
     assert_eq!((swept.looked_at, swept.errors), (0, 0));
 }
@@ -98,8 +115,9 @@ pub(super) async fn all_of_a_job_goes_when_its_retention_is_over(kit: Kit) {
     let again = kit.jobs.create(keyed(Policy::default())).await.expect("found again");
     assert_eq!((again.id, again.status), (id, Status::Failed), "until then its key finds it");
     assert_eq!(kit.errors(id).await.len(), 3);
+    let before = Before::of(&kit, id).await;
     kit.wait(1);
-    nothing_is_left_of(&kit, id).await;
+    nothing_is_left_of(&kit, &before).await;
     the_key_is_free(&kit, id).await;
 }
 
@@ -116,8 +134,9 @@ pub(super) async fn a_job_that_never_ends_is_forgotten_too(kit: Kit) {
     assert!(lives > Policy::default().deadline, "not before it can end");
     kit.wait(lives.as_secs() - 1);
     assert_eq!(kit.state(id).await.facts.counts.settled(), 6, "nobody swept, and it is there");
+    let before = Before::of(&kit, id).await;
     kit.wait(2);
-    nothing_is_left_of(&kit, id).await;
+    nothing_is_left_of(&kit, &before).await;
     the_key_is_free(&kit, id).await;
 }
 
@@ -144,9 +163,10 @@ pub(super) async fn purging_deletes_what_has_expired_and_nothing_else(kit: Kit) 
 pub(super) async fn erasing_leaves_nothing(kit: Kit) {
     for over in [false, true] {
         let id = full_job(&kit, over).await;
+        let before = Before::of(&kit, id).await;
         for _ in 0..2 {
             kit.tracker.erase(id).await.expect("erased, and once more is no error");
-            nothing_is_left_of(&kit, id).await;
+            nothing_is_left_of(&kit, &before).await;
         }
         the_key_is_free(&kit, id).await;
         let again = kit.jobs.create(keyed(Policy::default())).await.expect("found again").id;
@@ -172,6 +192,7 @@ pub(super) async fn owners_erase_what_is_over(kit: Kit) {
     assert!(matches!(refused, Err(Error::Rejected { .. })), "{refused:?}");
     assert_eq!(kit.state(id).await.facts.counts.settled(), 6);
     kit.fail(id, [303]).await;
+    let before = Before::of(&kit, id).await;
     kit.jobs.erase(id).await.expect("erased");
-    nothing_is_left_of(&kit, id).await;
+    nothing_is_left_of(&kit, &before).await;
 }

@@ -1,7 +1,7 @@
 //! A backend to copy: the simplest that keeps the whole contract. One lock around one map.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -184,7 +184,8 @@ impl StatusStore for PlainStore {
         at: Timestamp,
     ) -> Result<Option<Begun>, StoreError> {
         Ok(self.with(id, |entry| {
-            let settled: Vec<_> = batches.iter().map(|batch| (*batch, entry.settled(*batch))).collect();
+            let batches: BTreeSet<_> = batches.iter().copied().collect();
+            let settled: Vec<_> = batches.into_iter().map(|batch| (batch, entry.settled(batch))).collect();
             for (batch, settled) in &settled {
                 if entry.job.notes_starts() && settled.is_none() && entry.has(*batch) {
                     entry.starts.insert(*batch, at);
