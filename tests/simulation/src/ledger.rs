@@ -54,7 +54,7 @@ pub struct Book {
     pub is_cancelled: bool,
     /// What was reported of each batch, in the order in which it was sent.
     pub attempts: BTreeMap<u64, Vec<Attempt>>,
-    /// When a report was acknowledged that changed something.
+    /// When the reports were sent that changed something.
     pub heard: Vec<Timestamp>,
     /// The longest history that was seen.
     pub history: Vec<HistoryEntry>,
@@ -68,6 +68,8 @@ pub struct Book {
 pub struct Attempt {
     /// What it says.
     pub report: BatchReport,
+    /// When it was sent. It may be long on its way, and is of this time all the same.
+    pub sent: Timestamp,
     /// What the worker was told.
     pub told: Option<Effect>,
 }
@@ -256,7 +258,7 @@ impl Ledger {
 
     /// A worker sends a report. Whatever comes back, it may count from now on.
     pub fn reporting(&self, id: JobId, report: &BatchReport) {
-        let attempt = Attempt { report: report.clone(), told: None };
+        let attempt = Attempt { report: report.clone(), sent: self.time.now(), told: None };
         self.of(id, |book| book.attempts.entry(report.batch().get()).or_default().push(attempt));
     }
 
@@ -274,9 +276,9 @@ impl Ledger {
             && !attempt.told.is_some_and(Effect::is_change)
         {
             attempt.told = Some(effect);
-        }
-        if effect.is_change() {
-            book.heard.push(self.time.now());
+            if effect.is_change() {
+                book.heard.push(attempt.sent);
+            }
         }
         drop(books);
         if self.is_gone(id) {
