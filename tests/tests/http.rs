@@ -193,6 +193,23 @@ async fn files_over_the_limit_are_refused() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_not_there_is_not_uploaded() {
+    let server = Server::start(&[]).await;
+    let alice = server.visitor();
+    let new = json!({"file_name": "leads-100.csv", "size": leads_100().len(), "content_type": "text/csv"});
+    let created = alice.request(Method::POST, "/jobs").json(&new).send().await.expect("answered");
+    let created: Value = created.json().await.expect("JSON");
+    let job = format!("/jobs/{}", created["job"]["id"].as_str().expect("an id"));
+    let early = alice.request(Method::POST, &format!("{job}/uploaded")).send().await.expect("answered");
+    assert_eq!(early.status(), StatusCode::CONFLICT);
+    assert_eq!(early.json::<Value>().await.expect("JSON")["type"], "file-missing");
+    let url = created["upload"]["url"].as_str().expect("where it goes").to_owned();
+    let sent = alice.request(Method::PUT, &url).body(leads_100()).send().await.expect("answered");
+    assert_eq!(sent.status(), StatusCode::OK);
+    assert_eq!(alice.until_over(&job).await["status"], "completed");
+}
+
+#[tokio::test]
 async fn for_anybody_else_a_job_does_not_exist() {
     let server = Server::start(&["--batch-delay", "200ms"]).await;
     let (alice, bob) = (server.visitor(), server.visitor());

@@ -106,13 +106,15 @@ pub(crate) async fn create(
         );
     }
     let job = api.jobs(caller).create(new).await?;
-    let upload = api.uploads.ticket(job.id, &file).await.map_err(|error| {
-        tracing::error!(job = %job.id, %error, "the storage gives no upload ticket");
-        Problem::unavailable()
-    })?;
+    let upload = api.uploads.ticket(job.id, &file).await.map_err(|error| storage_failed(job.id, &*error))?;
     let location = format!("{}/{}", uri.path().trim_end_matches('/'), job.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(CreatedJob { job, upload }))
         .into_response())
+}
+
+fn storage_failed(job: JobId, error: &dyn std::error::Error) -> Problem {
+    tracing::error!(%job, error = %error, "the storage of uploads does not answer");
+    Problem::unavailable()
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -230,13 +232,22 @@ pub(crate) async fn upload_progress(
 
 #[utoipa::path(post, path = "/jobs/{id}/uploaded", params(("id" = String, Path)), tag = "jobs",
     responses((status = 200, body = Snapshot), (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json")))]
+        (status = 409, body = Problem, content_type = "application/problem+json", description = "`file-missing`; `job-terminal`")))]
 pub(crate) async fn uploaded(
     State(api): State<Api>,
     caller: Caller,
     Id(id): Id,
 ) -> Result<Json<Snapshot>, Problem> {
-    Ok(Json(api.jobs(caller).finish_upload(id).await?))
+    let jobs = api.jobs(caller);
+    let job = jobs.snapshot(id).await?;
+    if let (Status::Uploading, Some(file)) = (job.status, &job.file) {
+        let arrived = api.uploads.has_arrived(id, file).await.map_err(|error| storage_failed(id, &*error))?;
+        if !arrived {
+            let detail = "The file of this job is not there yet. Say so once all of it is uploaded.";
+            return Err(Problem::new(StatusCode::CONFLICT, "file-missing", "The file is not there", detail));
+        }
+    }
+    Ok(Json(jobs.finish_upload(id).await?))
 }
 
 #[derive(Deserialize, utoipa::ToSchema)]

@@ -329,7 +329,8 @@ mod tests {
         let mut writes = std::pin::pin!(join_all(writes));
         assert!(poll!(&mut writes).is_pending());
         drop(release);
-        first.await.expect("the first does nothing");
+        // It does nothing, and may be in the same transaction.
+        let _ = first.await;
         writes.await
     }
 
@@ -349,7 +350,7 @@ mod tests {
         let answers = together(&writer, [1, 97, 98].map(|number| (number, 1)).into()).await;
         let is_of_all = |answer: &Result<u32, Failure>| !matches!(answer, Ok(_) | Err(Failure::Store(_)));
         assert!(answers.iter().all(is_of_all), "{answers:?}");
-        assert_eq!(numbers(&connection), []);
+        assert!(numbers(&connection).is_empty());
     }
 
     #[tokio::test]

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig};
-use aws_sdk_s3::{Client, config::Builder, presigning::PresigningConfig};
+use aws_sdk_s3::{
+    Client, config::Builder, operation::head_object::HeadObjectError, presigning::PresigningConfig,
+};
 use leads::{DynamoLeads, LeadTable};
 use status_core::{BoxError, FileInfo, JobId, StatusStore};
 use status_dynamo::DynamoStore;
@@ -77,7 +79,7 @@ impl status_http::Uploads for S3Uploads {
             .client
             .put_object()
             .bucket(&self.bucket)
-            .key(format!("uploads/{job}/{}", file.name.replace('/', "_")))
+            .key(key_of(job, file))
             .content_type(&file.content_type)
             .content_length(i64::try_from(file.size)?);
         let signed = request.presigned(PresigningConfig::expires_in(EXPIRES)?).await?;
@@ -87,4 +89,15 @@ impl status_http::Uploads for S3Uploads {
             headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         Ok(UploadTicket { method: "PUT".into(), url: signed.uri().to_owned(), headers })
     }
+
+    /// Only what S3 says is not there has not arrived: who may not look says yes. The splitter is told of the
+    /// file by S3 itself.
+    async fn has_arrived(&self, job: JobId, file: &FileInfo) -> Result<bool, BoxError> {
+        let looked = self.client.head_object().bucket(&self.bucket).key(key_of(job, file)).send().await;
+        Ok(!looked.is_err_and(|error| error.as_service_error().is_some_and(HeadObjectError::is_not_found)))
+    }
+}
+
+fn key_of(job: JobId, file: &FileInfo) -> String {
+    format!("uploads/{job}/{}", file.name.replace('/', "_"))
 }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use leads::NormaliserKind;
 use status_core::Policy;
 
@@ -15,7 +15,7 @@ pub struct Config {
     #[arg(long, env = "STATUS_LISTEN", default_value = "127.0.0.1:3000")]
     pub listen: SocketAddr,
     /// Where the status of jobs and the leads are kept.
-    #[arg(long, env = "STATUS_STORE", value_enum, default_value_t = StoreKind::Memory)]
+    #[arg(long, env = "STATUS_STORE", default_value = "memory")]
     pub store: StoreKind,
     /// The DynamoDB table of the jobs; the leads are in one with `-leads` after its name.
     #[arg(long, env = "STATUS_TABLE", required_if_eq("store", "dynamodb"))]
@@ -27,7 +27,7 @@ pub struct Config {
     #[arg(long, env = "STATUS_QUEUE", default_value = "memory")]
     pub queue: QueueKind,
     /// Keeps everything in this folder, for one process at a time; after a crash, a restart finishes what was unfinished.
-    #[arg(long, env = "STATUS_DATA", conflicts_with_all = ["store", "table", "uploads", "queue"])]
+    #[arg(long, env = "STATUS_DATA")]
     pub data: Option<PathBuf>,
     /// What turns rows into leads; if not given, DeepSeek where there is a `DEEPSEEK_API_KEY`, else the rules.
     #[arg(long, env = "STATUS_NORMALISER", value_enum)]
@@ -52,6 +52,15 @@ pub struct Config {
     pub retention: Duration,
 }
 
+impl Config {
+    /// Whether nothing is kept anywhere else than in this process, or in its folder.
+    pub(crate) fn keeps_all_here(&self) -> bool {
+        (self.store, &self.uploads, &self.queue)
+            == (StoreKind::Memory, &UploadsKind::Memory, &QueueKind::Memory)
+            && self.table.is_none()
+    }
+}
+
 fn retention(text: &str) -> Result<Duration, String> {
     let retention = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     let (least, most) = (Policy::MIN_RETENTION, Policy::MAX_RETENTION);
@@ -63,13 +72,24 @@ fn retention(text: &str) -> Result<Duration, String> {
 }
 
 /// Where the status of jobs is kept.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StoreKind {
     /// In this process; gone when it ends.
     Memory,
     /// In DynamoDB, found by the AWS SDK's own means (`AWS_ENDPOINT_URL`, `AWS_REGION`, credentials). Needs a program
     /// that was built with `--features aws`.
     Dynamodb,
+}
+
+impl FromStr for StoreKind {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "memory" => Ok(Self::Memory),
+            "dynamodb" => Ok(Self::Dynamodb),
+            _ => Err("say memory or dynamodb (STATUS_STORE, too); for SQLite say --data DIR"),
+        }
+    }
 }
 
 /// Where browsers send files.

@@ -49,19 +49,34 @@ impl Data {
                 return Err(StartError::LinkedData { path: folder.join(name) });
             }
         }
+        let is_new = |name: &&str| !folder.join(name).exists();
+        let new: Vec<_> =
+            [STATUS, LEADS, LOCK].into_iter().filter(is_new).map(|name| folder.join(name)).collect();
         let lock = private_file(&folder.join(LOCK)).map_err(failed)?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => StartError::DataInUse { folder: folder.to_owned() },
             TryLockError::Error(error) => failed(error),
         })?;
-        let store = SqliteStore::open(folder.join(STATUS)).await;
-        let store = store.map_err(|error| failed(io::Error::other(error)))?;
-        let leads = SqliteLeads::open(&folder.join(LEADS));
-        let leads = leads.map_err(|error| failed(io::Error::other(error)))?;
-        let uploads = folder.join("uploads");
-        make_private(&uploads).and_then(|()| restrict(folder, &uploads)).map_err(failed)?;
-        Ok(Self { store, leads, uploads, lock })
+        match open_files(folder).await {
+            Ok((store, leads)) => {
+                let uploads = folder.join("uploads");
+                make_private(&uploads).and_then(|()| restrict(folder, &uploads)).map_err(failed)?;
+                Ok(Self { store, leads, uploads, lock })
+            }
+            Err(error) => {
+                // Whose folder it is, is not known: what was not there before goes again.
+                new.iter().for_each(|path| drop(fs::remove_file(path)));
+                Err(failed(error))
+            }
+        }
     }
+}
+
+/// Opens both files, and makes those that are not there.
+async fn open_files(folder: &Path) -> io::Result<(SqliteStore, SqliteLeads)> {
+    let store = SqliteStore::open(folder.join(STATUS)).await.map_err(io::Error::other)?;
+    let leads = SqliteLeads::open(&folder.join(LEADS)).map_err(io::Error::other)?;
+    Ok((store, leads))
 }
 
 /// Whether this program has made what is in the folder, or nothing is.

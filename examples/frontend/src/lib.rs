@@ -47,6 +47,9 @@ const TOLERANCE: Tolerance = Tolerance::Percent(10);
 const TOGETHER: &str = "the Lambdas work with --store dynamodb, --uploads s3:BUCKET and --queue sqs:URL, all three; \
     without them, this process does, with --uploads memory and --queue memory";
 
+const ALL_IN_DATA: &str = "--data keeps everything in its folder: leave out --store, --table, --uploads and --queue, \
+    and in the environment STATUS_STORE, STATUS_TABLE, STATUS_UPLOADS and STATUS_QUEUE";
+
 /// A server that is bound to its address and ready to serve.
 #[derive(Debug)]
 pub struct Frontend {
@@ -143,6 +146,13 @@ impl Frontend {
     /// # Errors
     /// [`StartError`].
     pub async fn bind(config: &Config) -> Result<Self, StartError> {
+        if config.data.is_some() && !config.keeps_all_here() {
+            return Err(StartError::Combination(ALL_IN_DATA));
+        }
+        // Nothing is made, and nobody works, where the address is taken.
+        let listen = |source| StartError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
         let shutdown = CancellationToken::new();
         let tasks = TaskTracker::new();
         let mut policy = Policy::default();
@@ -170,9 +180,6 @@ impl Frontend {
         let api = Api::new(tracker.clone(), storage)
             .with_max_upload_bytes(config.max_upload_bytes)
             .with_shutdown(shutdown.clone());
-        let listen = |source| StartError::Listen { address: config.listen, source };
-        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
         let app = app(api, State { leads }, receive, &connect);
         Ok(Self { listener, address, app, shutdown, tasks })
     }

@@ -1,6 +1,13 @@
 //! The pipeline inside the process: files are split, and workers take their batches from the queue.
 
-use std::{error::Error as StdError, io::ErrorKind, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    error::Error as StdError,
+    io::ErrorKind,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use caller::{Caller, Delivery, Handled};
@@ -35,18 +42,23 @@ const SPLIT_TRIES: u32 = 3;
 pub(crate) struct Pipeline {
     splitter: Splitter,
     slots: Arc<Semaphore>,
+    /// The jobs whose files are being split, or were, until they are over.
+    taken: Arc<Mutex<HashSet<JobId>>>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
 
 impl Pipeline {
     pub(crate) fn new(splitter: Splitter, tasks: TaskTracker, shutdown: CancellationToken) -> Self {
-        Self { splitter, slots: Arc::new(Semaphore::new(SPLITTERS)), tasks, shutdown }
+        Self { splitter, slots: Arc::new(Semaphore::new(SPLITTERS)), taken: Arc::default(), tasks, shutdown }
     }
 
-    /// Splits the file of `job` in the background. The file is kept until the job is over: should this process end before, the
-    /// next one splits it again.
+    /// Splits the file of `job` in the background, once however often it is asked to. The file is kept until the job is over:
+    /// should this process end before, the next one splits it again.
     pub(crate) fn split(&self, job: JobId, file_name: String, path: PathBuf) {
+        if !self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(job) {
+            return;
+        }
         let this = self.clone();
         self.spawn(async move {
             let slot = this.slots.acquire().await;
@@ -56,6 +68,7 @@ impl Pipeline {
             if let Err(error) = tokio::fs::remove_file(&path).await {
                 tracing::warn!(%job, error = &error as &dyn StdError, "an upload could not be removed");
             }
+            this.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&job);
         });
     }
 
@@ -91,8 +104,9 @@ impl Pipeline {
             let split = self.splitter.count_and_split(job, file_name, || std::fs::File::open(path)).await;
             let error = match split {
                 Ok(split) => return tracing::info!(%job, ?split, "split"),
-                // Sent twice at once: the other one has been through with it.
-                Err(SplitError::Read(ReadError::Io(error))) if error.kind() == ErrorKind::NotFound => return,
+                Err(SplitError::Read(ReadError::Io(error))) if error.kind() == ErrorKind::NotFound => {
+                    return self.fail(job, file_gone()).await;
+                }
                 Err(error) => error,
             };
             tracing::warn!(%job, tried, error = &error as &dyn StdError, "splitting failed");
@@ -121,6 +135,12 @@ impl Pipeline {
             }
         }
     }
+}
+
+/// Nobody can ever split what is not there.
+pub(crate) fn file_gone() -> Failure {
+    let message = "The uploaded file is not there any more. Please upload it again.";
+    Failure::new(Stage::Split, "file-gone", message, true)
 }
 
 /// How long to wait after the `tried`th try.

@@ -16,9 +16,7 @@ use axum::{
     routing::put,
 };
 use futures::TryStreamExt;
-use status_core::{
-    Actor, Error, Failure, FileInfo, JobId, OwnerId, PageRequest, Snapshot, Stage, Status, Tracker,
-};
+use status_core::{Actor, Error, FileInfo, JobId, OwnerId, PageRequest, Snapshot, Status, Tracker};
 use status_http::{BoxError, Problem, UploadTicket};
 use tempfile::TempPath;
 use tokio::{fs, io::AsyncWriteExt, sync::OwnedSemaphorePermit};
@@ -235,8 +233,7 @@ impl Local {
             for job in open.rows {
                 if job.status != Status::Uploading && !self.uploads.path(job.id).exists() {
                     tracing::warn!(job = %job.id, "the file of an unfinished job is gone");
-                    let message = "The uploaded file is not there any more. Please upload it again.";
-                    self.pipeline.fail(job.id, Failure::new(Stage::Split, "file-gone", message, true)).await;
+                    self.pipeline.fail(job.id, pipeline::file_gone()).await;
                 }
             }
             match open.next {
@@ -263,6 +260,10 @@ pub(crate) fn router(local: Local) -> Router {
 impl status_http::Uploads for Uploads {
     async fn ticket(&self, job: JobId, _: &FileInfo) -> Result<UploadTicket, BoxError> {
         Ok(UploadTicket::put(format!("/uploads/{job}")))
+    }
+
+    async fn has_arrived(&self, job: JobId, _: &FileInfo) -> Result<bool, BoxError> {
+        Ok(fs::try_exists(self.path(job)).await?)
     }
 }
 
@@ -311,7 +312,13 @@ async fn receive(
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Mutex, time::Duration};
+    use std::{
+        sync::{
+            Mutex,
+            atomic::{AtomicUsize, Ordering},
+        },
+        time::Duration,
+    };
 
     use axum::response::IntoResponse;
     use futures::{StreamExt, stream};
@@ -339,21 +346,26 @@ mod tests {
         JobState::new(job, Facts::default())
     }
 
-    /// Takes batches and works on none.
-    #[derive(Debug)]
-    struct Nobody;
+    /// Takes batches, counts them, and works on none.
+    #[derive(Debug, Default)]
+    struct Nobody(AtomicUsize);
 
     #[async_trait]
     impl BatchQueue for Nobody {
-        async fn send(&self, _: Vec<BatchMessage>) -> Result<(), QueueError> {
+        async fn send(&self, batches: Vec<BatchMessage>) -> Result<(), QueueError> {
+            self.0.fetch_add(batches.len(), Ordering::Relaxed);
             Ok(())
         }
     }
 
     /// Files are split, and nobody works on the batches: no job comes to its end.
     fn local(store: Arc<dyn StatusStore>) -> Local {
+        local_with(store, Arc::default())
+    }
+
+    fn local_with(store: Arc<dyn StatusStore>, queue: Arc<Nobody>) -> Local {
         let tracker = Tracker::new(store);
-        let splitter = Splitter::new(tracker.clone(), Arc::new(Nobody), 10);
+        let splitter = Splitter::new(tracker.clone(), queue, 10);
         let pipeline = Pipeline::new(splitter, TaskTracker::new(), CancellationToken::new());
         let uploads = Arc::new(Uploads::in_temporary_folder(1_000).expect("a folder"));
         Local { tracker, uploads, pipeline }
@@ -426,6 +438,36 @@ mod tests {
             }
             None
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_is_split_once_however_often_its_job_is_told_of_it() {
+        let queue = Arc::new(Nobody::default());
+        let store = Arc::new(MemoryStore::new(100, Arc::new(SystemClock)));
+        let local = local_with(store, queue.clone());
+        let id = local.tracker.owned_by(alice()).create(new_upload()).await.expect("created").id;
+        std::fs::write(local.uploads.path(id), OTHER).expect("written");
+        for _ in 0..3 {
+            local.finish_later(id, "leads.csv".into());
+        }
+        assert_eq!(local.rows(id).await, Some(2));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(queue.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_file_has_arrived_once_all_of_it_is_there() {
+        let (local, id) = waiting_for_a_file().await;
+        let file = new_upload().file.expect("a file");
+        let has_arrived = async || {
+            let uploads: &dyn status_http::Uploads = &*local.uploads;
+            uploads.has_arrived(id, &file).await.expect("it is looked for")
+        };
+        let cut_off = stream::iter([Ok(ONE), Err(std::io::Error::other("cut off"))]);
+        assert_eq!(local.send(id, Body::from_stream(cut_off)).await, StatusCode::BAD_REQUEST);
+        assert!(!has_arrived().await);
+        assert_eq!(local.send(id, ONE).await, StatusCode::OK);
+        assert!(has_arrived().await);
     }
 
     #[tokio::test]

@@ -346,9 +346,25 @@ fn a_folder_of_somebody_else_is_refused_and_left_as_it_is() {
     assert!(!ok && said.contains("leads.db is a symbolic link"), "{said}");
 }
 
+#[test]
+fn a_folder_with_a_file_of_somebody_else_is_left_as_it_is() {
+    for (name, says) in [("leads.db", "not a"), ("status.db", "not a")] {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join(name), "a text of somebody else".repeat(100)).expect("written");
+        let (ok, said) = ends(&["--data", folder.path().to_str().expect("UTF-8")]);
+        assert!(!ok && said.contains(says), "{said}");
+        let left: Vec<_> = std::fs::read_dir(folder.path()).expect("a folder").collect();
+        assert_eq!(left.len(), 1, "nothing was made in it: {left:?}");
+    }
+}
+
 /// Runs the program, which has to end by itself: whether well, and what it said.
 fn ends(flags: &[&str]) -> (bool, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_frontend")).args(flags).output().expect("it runs");
+    let mut program = Command::new(env!("CARGO_BIN_EXE_frontend"));
+    if !flags.contains(&"--listen") {
+        program.args(["--listen", "127.0.0.1:0"]);
+    }
+    let output = program.args(flags).output().expect("it runs");
     (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
@@ -360,6 +376,14 @@ fn what_cannot_be_used_is_said_and_exits_with_failure() {
     assert!(!ok && said.contains("say at least 1h"), "{said}");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("its address").to_string();
-    let (ok, said) = ends(&["--listen", &address]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let new = folder.path().join("new");
+    let new = new.to_str().expect("UTF-8");
+    let (ok, said) = ends(&["--listen", &address, "--data", new]);
     assert!(!ok && said.contains("cannot listen on") && said.contains(&address), "{said}");
+    let (ok, said) = ends(&["--data", new, "--store", "dynamodb", "--table", "jobs"]);
+    assert!(!ok && said.contains("leave out --store") && said.contains("STATUS_STORE"), "{said}");
+    let (ok, said) = ends(&["--store", "sqlite:status.db"]);
+    assert!(!ok && said.contains("for SQLite say --data DIR"), "{said}");
+    assert!(!std::path::Path::new(new).exists(), "nothing was made");
 }

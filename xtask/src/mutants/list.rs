@@ -65,6 +65,8 @@ mutants! {
             "+= i128::from(processed)" => "+= i128::from(processed.min(1))", [DYNAMO, SIMULATION];
     }
     "crates/status-dynamo/src/report.rs" {
+        "lets a newer chunk take a whole delivery along":
+            "Err(error) if is_of_chunk(&error) => Ok(batches)," => "", [kit("wire", "newer_release")];
         "does not look after a failure":
             "let failed = before.is_some_and(|before| fails || may_have_failed(&before.job, &chunk));" => "let failed = before.is_none() && fails;", [DYNAMO, SIMULATION];
         "never looks whether a full chunk was the last one":
@@ -97,6 +99,8 @@ mutants! {
             "Err(why) => damaged.push(Damaged { subject" => "Err(_) => return (BTreeMap::new(), damaged), #[cfg(any())] Err(why) => damaged.push(Damaged { subject", [ITEMS];
     }
     "crates/status-dynamo/src/layout.rs" {
+        "counts what only looks like a chunk":
+            "number <= LAST_CHUNK && chunk_sk(number) == AttributeValue::S(sk.to_owned())" => "number <= LAST_CHUNK", [kit("wire", "looks_like")];
         "goes round in circles at an item that is no job":
             "if is_job { pk.to_owned() } else { format!(\"{}#{sk}{pk}\", sk.len()) }" => "if is_job { pk.to_owned() } else { format!(\"3#{sk}{pk}\") }", [WIRE];
         "writes chunks without an expiry":
@@ -104,9 +108,15 @@ mutants! {
     }
     "crates/status-dynamo/src/lib.rs" {
         "swaps a decision in over any other":
-            ".condition_expression(\"rev = :rev\")" => ".condition_expression(\"rev <= :rev OR rev > :rev\")", [DYNAMO, SIMULATION];
+            "\"rev = :rev AND (" => "\"(rev <= :rev OR rev > :rev) AND (", [DYNAMO, SIMULATION];
+        "decides about a job whose retention is over":
+            "OR ttl_at > :now)\")\n            .expression_attribute_values(\":now\", layout::seconds" => "OR ttl_at > :now OR rev = :rev)\")\n            .expression_attribute_values(\":now\", layout::seconds", [kit("embedded", "retention")];
         "refuses a decision whose answer was lost":
-            "if head::decode(next.id, &stored)? == *next => Ok(())," => "if head::decode(next.id, &stored)? != *next => Ok(()),", [DYNAMO, SIMULATION];
+            "if stored == *next {" => "if stored != *next {", [DYNAMO, SIMULATION];
+        "leaves out the batches of a damaged chunk":
+            "match damaged.iter().find(|(of, _)| *of == Some(number)) {" => "match damaged.iter().find(|(of, _)| *of == Some(number + 1)) {", [kit("items", "damaged_chunk")];
+        "does not know of batches after the last that it can read":
+            "let unknown = damaged.iter()" => "let unknown = damaged[..0].iter()", [kit("items", "damaged_chunk")];
         "does not tell the last chunk its size":
             "if let Some(total) = job.total() {" => "if let Some(total) = job.total().filter(|total| *total == 1) {", [DYNAMO, SIMULATION];
         "opens a compacted chunk again":
@@ -135,6 +145,8 @@ mutants! {
             "attribute_not_exists(pk) OR ttl_at <= :now" => "attribute_not_exists(pk) OR ttl_at <> :now", [DYNAMO, SIMULATION];
     }
     "crates/status-dynamo/src/list.rs" {
+        "names what is damaged on two pages":
+            "listed.damaged.truncate(damaged_before);" => "let _ = damaged_before;", [kit("items", "one_page")];
         "fails a whole list for one damaged job":
             "listed.damaged.push(damaged(error)?);" => "return Err(error);", [ITEMS];
         "fails a whole sweep for one alien key":
@@ -362,15 +374,27 @@ mutants! {
         "takes a job whose sums are lost for a new one":
             "if lost {" => "if lost && seq < 0 {", [kit("file", "damaged_sums")];
     }
+    "crates/status-sqlite/src/jobs.rs" {
+        "postpones a job whose retention is over":
+            "due_at = ?2 AND expires_at > ?4" => "due_at = ?2 AND expires_at > ?4 - 1e13", [kit("conformance", "forgotten_too")];
+    }
+    "crates/status-sqlite/src/writer.rs" {
+        "tells what followed from a transaction that was undone":
+            "(_, Err(of_all)) =>" => "(Some(Err(own)), Err(_)) => Err(own), (_, Err(of_all)) =>", [Finder { target: Lib("status-sqlite"), tests: "undone" }];
+    }
     "crates/status-sqlite/src/schema.rs" {
         "gives a new job the number of a lost one":
             "PRIMARY KEY AUTOINCREMENT" => "PRIMARY KEY", [kit("file", "lost_row")];
     }
     "examples/frontend/src/pipeline.rs" {
+        "splits a file as often as it is told of it":
+            ".insert(job) {" => ".insert(job) && false {", [Finder { target: Lib("frontend"), tests: "split_once" }];
         "tries a batch that meets damage for ever":
             "if *receives < MAX_RECEIVES" => "if *receives < u32::MAX", [Finder { target: Lib("frontend"), tests: "damage" }];
     }
     "examples/frontend/src/uploads.rs" {
+        "says that a file is there that is not":
+            "Ok(fs::try_exists(self.path(job)).await?)" => "Ok(true)", [Finder { target: Lib("frontend"), tests: "has_arrived" }];
         "puts a file in the place of one that is split":
             "takes_a_file(&self.tracker.snapshot_now(id).await?)?;" => "let _ = self.tracker.snapshot_now(id).await?;", [Finder { target: Lib("frontend"), tests: "uploads" }];
     }

@@ -39,6 +39,20 @@ async fn a_job_has_a_title_and_a_kind_and_need_not_have_a_file() {
 }
 
 #[tokio::test]
+async fn nobody_says_that_a_file_is_uploaded_before_it_is_there() {
+    let process = Service::new().process();
+    for (name, says) in [
+        ("coming.csv", (StatusCode::CONFLICT, json!("file-missing"))),
+        ("lost.csv", (StatusCode::SERVICE_UNAVAILABLE, json!("unavailable"))),
+        ("leads.csv", (StatusCode::OK, Value::Null)),
+    ] {
+        let job = post(&process, &[], &json!({"file_name": name, "size": 1})).await.json()["job"].clone();
+        let path = format!("/jobs/{}/uploaded", job["id"].as_str().expect("an id"));
+        assert_eq!(kind_of(&process.send(Method::POST, &path, &[], "").await), says, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_key_stands_for_one_request() {
     let process = Service::new().process();
     let key = [("idempotency-key", "one")];

@@ -217,6 +217,13 @@ impl Uploads for Storage {
     async fn ticket(&self, job: JobId, _: &FileInfo) -> Result<UploadTicket, BoxError> {
         Ok(UploadTicket::put(format!("/uploads/{job}")))
     }
+
+    async fn has_arrived(&self, _: JobId, file: &FileInfo) -> Result<bool, BoxError> {
+        match file.name.as_str() {
+            "lost.csv" => Err("no answer".into()),
+            name => Ok(name != "coming.csv"),
+        }
+    }
 }
 
 /// A memory, and what a test has set aside of it.
