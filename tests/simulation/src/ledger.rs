@@ -54,8 +54,8 @@ pub struct Book {
     pub is_cancelled: bool,
     /// What was reported of each batch, in the order in which it was sent.
     pub attempts: BTreeMap<u64, Vec<Attempt>>,
-    /// When the reports were sent that changed something.
-    pub heard: Vec<Timestamp>,
+    /// When the reports that changed something were sent, and when that was acknowledged.
+    pub heard: Vec<(Timestamp, Timestamp)>,
     /// The longest history that was seen.
     pub history: Vec<HistoryEntry>,
     end: Option<Status>,
@@ -277,7 +277,7 @@ impl Ledger {
         {
             attempt.told = Some(effect);
             if effect.is_change() {
-                book.heard.push(attempt.sent);
+                book.heard.push((attempt.sent, self.time.now()));
             }
         }
         drop(books);

@@ -98,7 +98,7 @@ fn check_in_time(
 ) {
     let Some(finished) = job.finished_at else { return };
     let (policy, settled) = (&job.policy, clock::after(quiet, LEASE));
-    let heard = book.heard.iter().copied().max().map_or(settled, |heard| heard.max(settled));
+    let heard = book.heard.iter().map(|(sent, _)| *sent).max().map_or(settled, |heard| heard.max(settled));
     let due = match (job.status, &job.cancel_requested, &job.failure) {
         (Status::Cancelled, Some(request), _) => clock::after(request.at, policy.cancel_grace),
         (Status::Failed, _, Some(failure)) => match failure.code.as_str() {
@@ -125,10 +125,11 @@ const LEASE: Duration = Duration::from_secs(60);
 /// clocks can tell.
 fn was_silent(job: &Job, book: &Book, skew: Duration) -> bool {
     let Some(finished) = job.finished_at else { return false };
-    let surely_before = |heard: &status_core::Timestamp| clock::after(*heard, skew) <= finished;
-    let Some(last) = book.heard.iter().copied().filter(surely_before).max() else { return true };
+    let surely_before =
+        |(_, acknowledged): &&(Timestamp, Timestamp)| clock::after(*acknowledged, skew) <= finished;
+    let Some((last, _)) = book.heard.iter().filter(surely_before).max() else { return true };
     let slack = 3 * skew + Duration::from_secs(2);
-    clock::between(last, finished) + slack >= job.policy.processing_timeout
+    clock::between(*last, finished) + slack >= job.policy.processing_timeout
 }
 
 /// The counters are those of the batches, and the batches those that were reported.
