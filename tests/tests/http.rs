@@ -210,6 +210,23 @@ async fn a_file_that_is_not_there_is_not_uploaded() {
 }
 
 #[tokio::test]
+async fn who_imports_much_makes_nobody_else_wait() {
+    let server = Server::start(&["--batch-delay", "200ms"]).await;
+    let (alice, bob) = (server.visitor(), server.visitor());
+    let rows: String = (0..20_000).map(|n| format!("Ann{n} Bee,ann{n}@example.com\n")).collect();
+    for n in 0..4 {
+        let job = alice.upload(&format!("many-{n}.csv"), format!("Name,Email\n{rows}").into_bytes()).await;
+        if n < 2 {
+            alice.until(&job, |job| job["progress"]["batches"]["completed"] != 0).await;
+        }
+    }
+    let begun = Instant::now();
+    let job = bob.upload("one.csv", b"Name,Email\nBob Cee,bob@example.com\n".to_vec()).await;
+    assert_eq!(bob.until_over(&job).await["status"], "completed");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn for_anybody_else_a_job_does_not_exist() {
     let server = Server::start(&["--batch-delay", "200ms"]).await;
     let (alice, bob) = (server.visitor(), server.visitor());

@@ -40,13 +40,15 @@ pub(crate) struct Expression {
 }
 
 impl Expression {
-    /// The update for attempts that are news to the chunk, which was seen like this, if it was.
+    /// The update for attempts that are news to the chunk, which was seen like this, if it was. If it is born by
+    /// that, it expires then.
     pub(crate) fn new(
         id: JobId,
         news: &[(&Attempt<'_>, Effect)],
         seen: Option<&Chunk>,
         look: Look,
         at: Timestamp,
+        expires: Timestamp,
     ) -> Self {
         let mut parts = Parts::default();
         for (attempt, effect) in news {
@@ -65,7 +67,7 @@ impl Expression {
             ..
         } = parts;
         let errors = sums.get("en").copied().unwrap_or_default();
-        values.extend(layout::chunk_birth(id));
+        values.extend(layout::chunk_birth(expires));
         values.insert(":last".into(), layout::number(parts_last(news)));
 
         let mut sets = layout::CHUNK_BIRTH.to_owned();

@@ -100,9 +100,10 @@ pub const CHUNK_BIRTH: &str = "sv = :sv, ttl_at = if_not_exists(ttl_at, :ttl)";
 /// The condition of every write of a chunk: what a newer version wrote is left to it.
 pub const CHUNK_IS_OURS: &str = "(attribute_not_exists(sv) OR sv = :sv)";
 
-/// The values of [`CHUNK_BIRTH`] and [`CHUNK_IS_OURS`].
-pub fn chunk_birth(id: JobId) -> Item {
-    HashMap::from([(":sv".into(), number(SCHEMA)), (":ttl".into(), seconds(id.latest_end()))])
+/// The values of [`CHUNK_BIRTH`] and [`CHUNK_IS_OURS`]. A chunk expires with its job, as far as that is known when
+/// it is born: whoever dies right after leaves nothing that outlives the job by its rules.
+pub fn chunk_birth(expires: Timestamp) -> Item {
+    HashMap::from([(":sv".into(), number(SCHEMA)), (":ttl".into(), seconds(expires))])
 }
 
 /// The partition of a job's errors.

@@ -222,10 +222,11 @@ impl DynamoStore {
     /// Tells the chunk that the total cuts its size, so that whoever settles the last batch knows; and those
     /// past it, which are there only if somebody reported a batch that the job does not have, that they
     /// have room for none. One that is compacted is full.
-    async fn mark_capacity(&self, id: JobId, total: u64) -> Result<(), StoreError> {
+    async fn mark_capacity(&self, job: &Job, total: u64) -> Result<(), StoreError> {
+        let id = job.id;
         if !total.is_multiple_of(CHUNK) {
             let key = layout::chunk_key(id, total / CHUNK);
-            self.mark(id, key, total % CHUNK, "attribute_not_exists(z)").await?;
+            self.mark(job, key, total % CHUNK, "attribute_not_exists(z)").await?;
         }
         let (first, mut start) = (chunks::chunks_of(total), None);
         if first > layout::LAST_CHUNK {
@@ -242,7 +243,7 @@ impl DynamoStore {
                 .set_exclusive_start_key(start);
             let page = self.read_by(|| format!("job {id}"), past.send()).await?;
             for key in page.items.unwrap_or_default() {
-                self.close(id, key).await?;
+                self.close(job, key).await?;
             }
             start = page.last_evaluated_key;
             if start.is_none() {
@@ -252,16 +253,17 @@ impl DynamoStore {
     }
 
     /// Tells a chunk that the job does not have that it has room for none.
-    pub(crate) async fn close(&self, id: JobId, key: Item) -> Result<(), StoreError> {
-        self.mark(id, key, 0, "attribute_exists(pk) AND attribute_not_exists(z)").await
+    pub(crate) async fn close(&self, job: &Job, key: Item) -> Result<(), StoreError> {
+        self.mark(job, key, 0, "attribute_exists(pk) AND attribute_not_exists(z)").await
     }
 
-    async fn mark(&self, id: JobId, key: Item, size: u64, condition: &str) -> Result<(), StoreError> {
+    async fn mark(&self, job: &Job, key: Item, size: u64, condition: &str) -> Result<(), StoreError> {
+        let id = job.id;
         let update = self
             .update(key)
             .update_expression(format!("SET {}, cap = :cap", layout::CHUNK_BIRTH))
             .condition_expression(format!("{condition} AND {}", layout::CHUNK_IS_OURS))
-            .set_expression_attribute_values(Some(layout::chunk_birth(id)))
+            .set_expression_attribute_values(Some(layout::chunk_birth(job.expires_at())))
             .expression_attribute_values(":cap", layout::number(size));
         match self.write_by(|| format!("job {id}"), update.send()).await? {
             // One that is compacted, and so full, is refused, too. One that cannot be read stays as it is, and
@@ -339,7 +341,7 @@ impl StatusStore for DynamoStore {
         // Also of a job that ended with the very decision that sealed it: what comes late must not be past
         // its total.
         if let Some(total) = job.total() {
-            self.mark_capacity(job.id, total).await?;
+            self.mark_capacity(job, total).await?;
         }
         if job.status.is_terminal() { self.retire(job).await } else { Ok(()) }
     }
@@ -374,7 +376,7 @@ impl StatusStore for DynamoStore {
                 .iter()
                 .filter(|(batch, settled)| settled.is_none() && batch.get() < total && !is_damaged(batch));
             let open: Vec<_> = open.map(|(batch, _)| *batch).collect();
-            damaged.extend(self.note_starts(id, &open, at).await?);
+            damaged.extend(self.note_starts(&job, &open, at).await?);
         }
         let mut may_decide = false;
         for chunk in found.chunks.values() {

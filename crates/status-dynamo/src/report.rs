@@ -168,7 +168,8 @@ impl DynamoStore {
                 return Ok(PartWritten { chunk: seen, effects: told, added: 0, errors: 0, status });
             }
             let added = news.iter().filter(|(_, effect)| *effect == Effect::Counted).count() as u64;
-            let expression = Expression::new(id, &news, seen.as_ref(), look, at);
+            let expires = job.as_ref().map_or(id.latest_end(), Job::expires_at);
+            let expression = Expression::new(id, &news, seen.as_ref(), look, at, expires);
             let errors = expression.errors;
             let written = match self.write(id, number, expression).await {
                 // A chunk to which nothing can be added.
@@ -260,7 +261,7 @@ impl DynamoStore {
         };
         let is_past = job.total().is_some_and(|total| total <= number * CHUNK);
         if is_past && seen.is_some_and(|chunk| chunk.capacity.is_none()) {
-            self.close(id, key).await?;
+            self.close(&job, key).await?;
         }
         Ok(job)
     }
@@ -321,12 +322,12 @@ impl DynamoStore {
     /// cannot be added to.
     pub(crate) async fn note_starts(
         &self,
-        id: JobId,
+        job: &Job,
         batches: &[BatchIndex],
         at: Timestamp,
     ) -> Result<Vec<BatchIndex>, StoreError> {
         let of_one_chunk = |a: &BatchIndex, b: &BatchIndex| chunks::number_of(*a) == chunks::number_of(*b);
-        let age = id.age_ms(at);
+        let (id, age) = (job.id, job.id.age_ms(at));
         let noted = try_join_all(batches.chunk_by(of_one_chunk).map(|batches| async move {
             let starts: Vec<_> =
                 batches.iter().map(|batch| format!("s{} = :t", chunks::place_of(*batch))).collect();
@@ -334,7 +335,7 @@ impl DynamoStore {
                 .update(layout::chunk_key(id, chunks::number_of(batches[0])))
                 .update_expression(format!("SET {}, {}", layout::CHUNK_BIRTH, starts.join(", ")))
                 .condition_expression(layout::CHUNK_IS_OURS)
-                .set_expression_attribute_values(Some(layout::chunk_birth(id)))
+                .set_expression_attribute_values(Some(layout::chunk_birth(job.expires_at())))
                 .expression_attribute_values(":t", layout::number(age));
             let noted = match self.write_by(|| format!("job {id}"), update.send()).await {
                 Ok(Write::Refused(Some(there))) => Chunk::decode(id, &there).map(drop),

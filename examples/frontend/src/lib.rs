@@ -23,7 +23,6 @@ use std::{
 use ::leads::{DeepSeekError, LeadTable, Normaliser, NormaliserKind};
 use axum::{Router, middleware, routing::get};
 use caller::Caller;
-use splitter::Splitter;
 use status_core::{BoxError, Policy, Tolerance, Tracker};
 use status_http::Api;
 use tokio::net::TcpListener;
@@ -33,6 +32,7 @@ use backend::Backend;
 pub use config::{Config, QueueKind, StoreKind, UploadsKind};
 use owner::Visitor;
 use pipeline::{Delayed, Patient, Pipeline};
+use queue::Queue;
 use uploads::{Local, Uploads};
 
 /// How long what is under way may take to end when the server is asked to.
@@ -233,12 +233,11 @@ fn work_here(
     let normaliser: Arc<dyn Normaliser> = Arc::new(Delayed::new(normaliser, config.batch_delay));
     let leads = Arc::new(Patient::new(leads, tracker.clone()));
     let caller = Caller::new(tracker.clone(), normaliser, leads, MAX_RECEIVES);
-    let (queue, deliveries) = queue::queue(config.workers as usize);
-    let splitter = Splitter::new(tracker.clone(), queue, config.batch_size);
+    let queue = Queue::new(config.workers as usize);
     for _ in 0..config.workers {
-        tasks.spawn(pipeline::work(caller.clone(), deliveries.clone(), tasks.clone(), shutdown.clone()));
+        tasks.spawn(pipeline::work(caller.clone(), queue.clone(), tasks.clone(), shutdown.clone()));
     }
-    let pipeline = Pipeline::new(splitter, tasks.clone(), shutdown.clone());
+    let pipeline = Pipeline::new(tracker.clone(), queue, config.batch_size, tasks.clone(), shutdown.clone());
     Ok(Local { tracker: tracker.clone(), uploads: Arc::new(uploads), pipeline })
 }
 

@@ -21,10 +21,15 @@ use status_core::{Actor, Error, Failure, JobId, OwnerId, Snapshot, Stage, Timest
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{MAX_RECEIVES, queue::Deliveries};
+use crate::{
+    MAX_RECEIVES,
+    queue::{Queue, Rooms},
+};
 
-/// So many files are split at once.
-const SPLITTERS: usize = 4;
+/// So many files are split at once: of all owners, and of one. A file is being split as long as the workers have not taken its
+/// last batches.
+const SPLITTERS: usize = 16;
+const SPLITTERS_OF_ONE: usize = 2;
 /// What a batch may take.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
 /// How long what failed waits before it is tried again, then twice, three times, … as long.
@@ -40,8 +45,11 @@ const SPLIT_TRIES: u32 = 3;
 /// Splits files that have arrived.
 #[derive(Clone, Debug)]
 pub(crate) struct Pipeline {
-    splitter: Splitter,
+    tracker: Tracker,
+    queue: Queue,
+    batch_size: u32,
     slots: Arc<Semaphore>,
+    owners: Arc<Rooms<OwnerId>>,
     /// The jobs whose files are being split, or were, until they are over.
     taken: Arc<Mutex<HashSet<JobId>>>,
     tasks: TaskTracker,
@@ -49,8 +57,16 @@ pub(crate) struct Pipeline {
 }
 
 impl Pipeline {
-    pub(crate) fn new(splitter: Splitter, tasks: TaskTracker, shutdown: CancellationToken) -> Self {
-        Self { splitter, slots: Arc::new(Semaphore::new(SPLITTERS)), taken: Arc::default(), tasks, shutdown }
+    pub(crate) fn new(
+        tracker: Tracker,
+        queue: Queue,
+        batch_size: u32,
+        tasks: TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let slots = Arc::new(Semaphore::new(SPLITTERS));
+        let owners = Arc::new(Rooms::new(SPLITTERS_OF_ONE));
+        Self { tracker, queue, batch_size, slots, owners, taken: Arc::default(), tasks, shutdown }
     }
 
     /// Splits the file of `job` in the background, once however often it is asked to. The file is kept until the job is over:
@@ -61,9 +77,12 @@ impl Pipeline {
         }
         let this = self.clone();
         self.spawn(async move {
-            let slot = this.slots.acquire().await;
-            this.split_with_retries(job, &file_name, &path).await;
-            drop(slot);
+            if let Some(owner) = this.owner_of(job).await {
+                let place = this.owners.enter(owner.clone()).await;
+                let slot = this.slots.acquire().await;
+                this.split_with_retries(job, owner, &file_name, &path).await;
+                drop((slot, place));
+            }
             this.until_over(job).await;
             if let Err(error) = tokio::fs::remove_file(&path).await {
                 tracing::warn!(%job, error = &error as &dyn StdError, "an upload could not be removed");
@@ -78,10 +97,27 @@ impl Pipeline {
         self.tasks.spawn(async move { shutdown.run_until_cancelled(work).await });
     }
 
+    /// Whose job it is; nobody's if that cannot be read.
+    async fn owner_of(&self, job: JobId) -> Option<OwnerId> {
+        for tried in 1.. {
+            match self.tracker.job(job).await {
+                Ok(job) => return Some(job.owner),
+                Err(error) => {
+                    tracing::warn!(%job, tried, error = &error as &dyn StdError, "the owner of a job cannot be read");
+                    if !error.may_pass() {
+                        break;
+                    }
+                }
+            }
+            tokio::time::sleep(pause(tried)).await;
+        }
+        None
+    }
+
     /// Waits until the job is known to be over, or to be gone.
     async fn until_over(&self, job: JobId) {
         loop {
-            match self.splitter.tracker().watch(job).await {
+            match self.tracker.watch(job).await {
                 Ok(snapshots) => {
                     let is_over =
                         |over, snapshot: Arc<Snapshot>| async move { over || snapshot.status.is_terminal() };
@@ -98,10 +134,11 @@ impl Pipeline {
         }
     }
 
-    async fn split_with_retries(&self, job: JobId, file_name: &str, path: &PathBuf) {
+    async fn split_with_retries(&self, job: JobId, owner: OwnerId, file_name: &str, path: &PathBuf) {
+        let splitter = Splitter::new(self.tracker.clone(), self.queue.of(owner), self.batch_size);
         let mut failures = 0;
         for tried in 1.. {
-            let split = self.splitter.count_and_split(job, file_name, || std::fs::File::open(path)).await;
+            let split = splitter.count_and_split(job, file_name, || std::fs::File::open(path)).await;
             let error = match split {
                 Ok(split) => return tracing::info!(%job, ?split, "split"),
                 Err(SplitError::Read(ReadError::Io(error))) if error.kind() == ErrorKind::NotFound => {
@@ -123,7 +160,7 @@ impl Pipeline {
     /// Fails the job, unless it is over.
     pub(crate) async fn fail(&self, job: JobId, failure: Failure) {
         for tried in 1.. {
-            match self.splitter.tracker().fail(job, failure.clone(), &Actor::named("splitter")).await {
+            match self.tracker.fail(job, failure.clone(), &Actor::named("splitter")).await {
                 Ok(_) | Err(Error::NotFound(_) | Error::Rejected { .. }) => return,
                 Err(error) if error.may_pass() => {
                     tracing::warn!(%job, tried, error = &error as &dyn StdError, "a job could not be failed; trying again");
@@ -150,13 +187,8 @@ pub(crate) fn pause(tried: u32) -> Duration {
 
 /// A worker: takes batches until shutdown, and ends what it has begun. It waits for none: what is to be tried again
 /// comes back later, and others are worked on meanwhile.
-pub(crate) async fn work(
-    caller: Caller,
-    deliveries: Deliveries,
-    tasks: TaskTracker,
-    shutdown: CancellationToken,
-) {
-    while let Some(Some(mut queued)) = shutdown.run_until_cancelled(deliveries.next()).await {
+pub(crate) async fn work(caller: Caller, queue: Queue, tasks: TaskTracker, shutdown: CancellationToken) {
+    while let Some(mut queued) = shutdown.run_until_cancelled(queue.next()).await {
         let handled = caller.handle(std::slice::from_ref(&queued.delivery), TIME_LIMIT).await;
         let Delivery { message, receives } = &mut queued.delivery;
         match handled[..] {
@@ -171,10 +203,10 @@ pub(crate) async fn work(
             _ => continue,
         }
         queued.tried += 1;
-        let (deliveries, shutdown) = (deliveries.clone(), shutdown.clone());
+        let (queue, shutdown) = (queue.clone(), shutdown.clone());
         let again = async move {
             tokio::time::sleep(pause(queued.tried)).await;
-            deliveries.again(queued).await;
+            queue.put(queued);
         };
         tasks.spawn(async move { shutdown.run_until_cancelled(again).await });
     }
@@ -272,7 +304,7 @@ mod tests {
     use tokio::{sync::mpsc, time::Instant};
 
     use super::*;
-    use crate::queue::{QUEUE, queue};
+    use crate::queue::QUEUE;
 
     #[tokio::test(start_paused = true)]
     async fn a_job_that_cannot_be_watched_is_not_over() {
@@ -290,8 +322,8 @@ mod tests {
             Ok(Some(JobState::new(job.clone(), Facts::default())))
         });
         store.expect_changed().returning(|_, _, _| ());
-        let splitter = Splitter::new(Tracker::new(Arc::new(store)), queue(1).0, 10);
-        let pipeline = Pipeline::new(splitter, TaskTracker::new(), CancellationToken::new());
+        let (tracker, shutdown) = (Tracker::new(Arc::new(store)), CancellationToken::new());
+        let pipeline = Pipeline::new(tracker, Queue::new(1), 10, TaskTracker::new(), shutdown);
         let begun = tokio::time::Instant::now();
         pipeline.until_over(id).await;
         assert!(begun.elapsed() >= WATCH_AGAIN_AFTER, "{:?}", begun.elapsed());
@@ -379,8 +411,9 @@ mod tests {
             let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
             let tracker = Tracker::new(Arc::new(store));
             let caller = Caller::new(tracker, Arc::new(Easy), Arc::new(MemoryLeads::default()), MAX_RECEIVES);
-            let (queue, deliveries) = queue(1);
-            tasks.spawn(work(caller, deliveries, tasks.clone(), shutdown.clone()));
+            let queue = Queue::new(1);
+            tasks.spawn(work(caller, queue.clone(), tasks.clone(), shutdown.clone()));
+            let queue = queue.of(OwnerId::new("alice").expect("a name"));
             Self { queue, begun, reported, tasks, shutdown }
         }
 

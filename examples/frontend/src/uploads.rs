@@ -37,7 +37,7 @@ pub(crate) struct Uploads {
     max_bytes: u64,
     kept: Kept,
     /// Whoever is alone with a job may put its file in place, and say that it is there.
-    alone: Rooms,
+    alone: Rooms<JobId>,
 }
 
 /// What goes when the process ends.
@@ -312,18 +312,10 @@ async fn receive(
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::{
-            Mutex,
-            atomic::{AtomicUsize, Ordering},
-        },
-        time::Duration,
-    };
+    use std::{sync::Mutex, time::Duration};
 
     use axum::response::IntoResponse;
     use futures::{StreamExt, stream};
-    use leads::BatchMessage;
-    use splitter::{BatchQueue, QueueError, Splitter};
     use status_core::{
         Facts, Job, JobState, MockStatusStore, NewJob, Policy, StatusStore, StoreError, SystemClock,
         Timestamp,
@@ -333,6 +325,7 @@ mod tests {
     use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
     use super::*;
+    use crate::queue::Queue;
 
     fn id(number: u128) -> JobId {
         JobId::from_parts(Timestamp::UNIX_EPOCH, number)
@@ -346,27 +339,15 @@ mod tests {
         JobState::new(job, Facts::default())
     }
 
-    /// Takes batches, counts them, and works on none.
-    #[derive(Debug, Default)]
-    struct Nobody(AtomicUsize);
-
-    #[async_trait]
-    impl BatchQueue for Nobody {
-        async fn send(&self, batches: Vec<BatchMessage>) -> Result<(), QueueError> {
-            self.0.fetch_add(batches.len(), Ordering::Relaxed);
-            Ok(())
-        }
-    }
-
     /// Files are split, and nobody works on the batches: no job comes to its end.
     fn local(store: Arc<dyn StatusStore>) -> Local {
-        local_with(store, Arc::default())
+        local_with(store, Queue::new(1))
     }
 
-    fn local_with(store: Arc<dyn StatusStore>, queue: Arc<Nobody>) -> Local {
+    fn local_with(store: Arc<dyn StatusStore>, queue: Queue) -> Local {
         let tracker = Tracker::new(store);
-        let splitter = Splitter::new(tracker.clone(), queue, 10);
-        let pipeline = Pipeline::new(splitter, TaskTracker::new(), CancellationToken::new());
+        let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
+        let pipeline = Pipeline::new(tracker.clone(), queue, 10, tasks, shutdown);
         let uploads = Arc::new(Uploads::in_temporary_folder(1_000).expect("a folder"));
         Local { tracker, uploads, pipeline }
     }
@@ -442,7 +423,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_is_split_once_however_often_its_job_is_told_of_it() {
-        let queue = Arc::new(Nobody::default());
+        let queue = Queue::new(1);
         let store = Arc::new(MemoryStore::new(100, Arc::new(SystemClock)));
         let local = local_with(store, queue.clone());
         let id = local.tracker.owned_by(alice()).create(new_upload()).await.expect("created").id;
@@ -451,8 +432,9 @@ mod tests {
             local.finish_later(id, "leads.csv".into());
         }
         assert_eq!(local.rows(id).await, Some(2));
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        assert_eq!(queue.0.load(Ordering::Relaxed), 1);
+        queue.next().await;
+        let again = tokio::time::timeout(Duration::from_millis(200), queue.next()).await;
+        assert!(again.is_err(), "{again:?}");
     }
 
     #[tokio::test]

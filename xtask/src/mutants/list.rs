@@ -65,6 +65,8 @@ mutants! {
             "+= i128::from(processed)" => "+= i128::from(processed.min(1))", [DYNAMO, SIMULATION];
     }
     "crates/status-dynamo/src/report.rs" {
+        "keeps a chunk of an ended job whose maker died for thirteen months":
+            "job.as_ref().map_or(id.latest_end(), Job::expires_at)" => "id.latest_end()", [kit("wire", "maker_dies")];
         "lets a newer chunk take a whole delivery along":
             "Err(error) if is_of_chunk(&error) => Ok(batches)," => "", [kit("wire", "newer_release")];
         "does not look after a failure":
@@ -391,6 +393,10 @@ mutants! {
             ".insert(job) {" => ".insert(job) && false {", [Finder { target: Lib("frontend"), tests: "split_once" }];
         "tries a batch that meets damage for ever":
             "if *receives < MAX_RECEIVES" => "if *receives < u32::MAX", [Finder { target: Lib("frontend"), tests: "damage" }];
+    }
+    "examples/frontend/src/queue.rs" {
+        "works on one owner's batches before another's":
+            "lanes.push_back(lane);" => "lanes.push_front(lane);", [Finder { target: Lib("frontend"), tests: "take_turns" }];
     }
     "examples/frontend/src/uploads.rs" {
         "says that a file is there that is not":

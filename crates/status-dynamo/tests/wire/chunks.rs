@@ -187,6 +187,25 @@ async fn a_chunk_that_a_newer_release_makes_meanwhile_takes_no_other_batch_with_
 }
 
 #[tokio::test]
+async fn a_chunk_whose_maker_dies_expires_with_its_job() {
+    let bench = Bench::open().await;
+    let id = bench.job(None).await;
+    let failure = Failure::new(Stage::Process, "x", "x", false);
+    bench.tracker.fail(id, failure, &Actor::named("splitter")).await.expect("failed");
+    let looks = bench.rig.hold("GetItem", "");
+    let late = bench.reporting(id, done(0));
+    looks.came().await;
+    let looks_again = bench.rig.hold("GetItem", "");
+    looks.let_go();
+    looks_again.came().await;
+    late.abort();
+    let chunk = bench.rig.of_job(id, "chunk#00000");
+    let expires = chunk["ttl_at"]["N"].as_str().and_then(|seconds| seconds.parse::<i64>().ok());
+    let job = bench.store.job(id, Consistency::Strong).await.expect("read").expect("there");
+    assert!(expires.is_some_and(|at| at <= job.expires_at().as_second() + 1), "{chunk}");
+}
+
+#[tokio::test]
 async fn what_only_looks_like_a_chunk_counts_for_nothing() {
     let bench = Bench::open().await;
     let id = bench.job(Some(2)).await;
