@@ -564,8 +564,10 @@ impl Tracker {
         owner: Option<&OwnerId>,
     ) -> Result<JobState, Error> {
         for attempt in 1..=TRIES {
+            // Before the read: what is heard while its answer is on the way is no silence.
+            let now = self.clock.now();
             let JobState { job, facts, damaged } = self.read(id, Consistency::Strong, owner).await?;
-            let decided = machine::decide(&job, &facts, command, by, self.clock.now());
+            let decided = machine::decide(&job, &facts, command, by, now);
             let (next, is_answer) = match decided.map_err(|rejection| Error::Rejected { id, rejection })? {
                 Verdict::AlreadyApplied => return Ok(JobState { job, facts, damaged }),
                 // A seal may show that too many batches failed.

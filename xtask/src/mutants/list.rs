@@ -199,6 +199,8 @@ mutants! {
             "let key = job.idempotency_key.clone().map(|key| (job.owner.clone(), key));" => "let key = job.idempotency_key.clone().map(|key| (OwnerId::new(\"x\").expect(\"\"), key));", [MEMORY, SIMULATION];
     }
     "crates/status-core/src/tracker.rs" {
+        "takes a slow answer for silence":
+            "let decided = machine::decide(&job, &facts, command, by, now);" => "drop(now); let decided = machine::decide(&job, &facts, command, by, self.clock.now());", [kit("tracker", "slow_answer")];
         "records a failure that says more than fits":
             "Failure::new(failure.stage, &failure.code, &failure.message, failure.retryable)" => "failure", [TRACKER];
         "works on a batch as often as a delivery holds it":

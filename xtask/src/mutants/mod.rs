@@ -51,6 +51,9 @@ pub(crate) struct Arguments {
     /// Only every nth of them.
     #[arg(long, default_value_t = 1)]
     every: usize,
+    /// Not the first so many of them: those an earlier run has been through with.
+    #[arg(long, default_value_t = 0)]
+    skip: usize,
     /// Lists them, and does nothing.
     #[arg(long)]
     list: bool,
@@ -66,7 +69,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     let chosen = list::MUTANTS
         .iter()
         .filter(|m| m.what.contains(arguments.only.as_str()) || m.file.contains(arguments.only.as_str()));
-    let chosen: Vec<_> = chosen.step_by(arguments.every.max(1)).collect();
+    let chosen: Vec<_> = chosen.step_by(arguments.every.max(1)).skip(arguments.skip).collect();
     if arguments.list {
         chosen.iter().for_each(|mutant| println!("{}: {}", mutant.file, mutant.what));
         println!("{} faults", chosen.len());
@@ -178,7 +181,7 @@ const UNOPTIMISED: [&str; 5] =
     ["status-core", "status-dynamo", "status-memory", "status-testkit", "jobstatus-cli"];
 
 /// A test that takes longer hangs.
-const LONGEST_TEST: Duration = Duration::from_secs(600);
+const LONGEST_TEST: Duration = Duration::from_secs(300);
 
 enum End {
     Passed,
@@ -187,6 +190,8 @@ enum End {
 }
 
 fn end_of(test: &mut Command) -> Result<End, String> {
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(test, 0);
     let mut child = test.spawn().map_err(|error| error.to_string())?;
     let begun = Instant::now();
     loop {
@@ -194,7 +199,11 @@ fn end_of(test: &mut Command) -> Result<End, String> {
             return Ok(if status.success() { End::Passed } else { End::Failed });
         }
         if begun.elapsed() > LONGEST_TEST {
-            let _ = child.kill();
+            // With all that it has started, where they are told as one.
+            let group = Command::new("kill").args(["-9", "--", &format!("-{}", child.id())]).status();
+            if !group.is_ok_and(|killed| killed.success()) {
+                let _ = child.kill();
+            }
             let _ = child.wait();
             return Ok(End::Hung);
         }

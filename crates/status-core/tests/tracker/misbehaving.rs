@@ -177,6 +177,30 @@ async fn an_error_that_cannot_be_read_does_not_block_the_decision() {
 }
 
 #[tokio::test]
+async fn a_slow_answer_is_no_silence() {
+    let sound = kit().await;
+    let mut policy = Policy::default();
+    policy.processing_timeout = Duration::from_secs(600);
+    let id = sound.processing_with(policy, 9).await;
+    sound.wait(599);
+    sound.complete(id, [0]).await;
+    sound.wait(1);
+    // A sweeper looks at the job twice; the second answer is ten minutes on its way.
+    let (clock, reads) = (sound.clock.clone(), AtomicU64::new(0));
+    let kit = sound.behind(after(move |call, answer| {
+        if matches!(call, Call::Read(..)) && reads.fetch_add(1, Ordering::Relaxed) == 1 {
+            clock.advance(Duration::from_secs(601));
+        }
+        answer
+    }));
+    let before = sound.clock.now();
+    let swept = kit.tracker.sweep().await.expect("swept");
+    assert_eq!((swept.looked_at, swept.failed), (1, 0), "{swept:?}");
+    assert!(sound.clock.now() > before, "the answer was slow");
+    assert_eq!(sound.state(id).await.job.status, Status::Processing);
+}
+
+#[tokio::test]
 async fn what_is_damaged_stops_no_sweep() {
     let sound = kit().await;
     let mut jobs = Vec::new();
