@@ -163,8 +163,8 @@ mutants! {
             ".update_expression(\"REMOVE dp, due\")" => ".update_expression(\"REMOVE nothing\")", [DYNAMO, SIMULATION];
         "does not tell the chunks that the job is over":
             "\"SET ttl_at = :ttl, st = :st\"" => "\"SET ttl_at = :ttl, xst = :st\"", [DYNAMO];
-        "erases a job and leaves its errors":
-            "self.delete_all(id, &errors).await?;" => "drop(errors);", [DYNAMO, ITEMS];
+        "erases what people typed after the rest":
+            "self.delete_all(id, &errors).await?;" => "drop(errors);", [kit("wire", "erased_first")];
     }
     "crates/status-memory/src/entry.rs" {
         "counts a batch as often as it is reported, in memory":

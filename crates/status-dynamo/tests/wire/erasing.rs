@@ -42,3 +42,22 @@ async fn errors_that_are_kept_while_their_job_is_erased_are_erased_with_it() {
     erase.await.expect("no panic").expect("erased");
     assert_eq!(bench.rig.items(), Vec::<serde_json::Value>::new());
 }
+
+#[tokio::test]
+async fn what_people_typed_is_erased_first() {
+    let bench = Bench::open().await;
+    let id = bench.job(Some(300)).await;
+    bench.counted(id, BatchReport::completed(batch(0), 9, 1).with_errors(errors_of(0, 1))).await;
+    let failure = Failure::new(Stage::Process, "x", "x", false);
+    bench.tracker.fail(id, failure, &Actor::named("splitter")).await.expect("failed");
+    let held = bench.rig.hold("DeleteItem", "\"job\"");
+    let jobs = bench.jobs.clone();
+    let erase = tokio::spawn(async move { jobs.erase(id).await });
+    held.came().await;
+    // Should it end here, nothing is left of any lead.
+    let left = bench.rig.items();
+    assert!(left.iter().all(|item| item.get("rows").is_none()), "{left:?}");
+    held.let_go();
+    erase.await.expect("no panic").expect("erased");
+    assert_eq!(bench.rig.items(), Vec::<serde_json::Value>::new());
+}
