@@ -36,6 +36,16 @@ impl Table {
         self.tracker.owned_by(OwnerId::new("alice").expect("a name"))
     }
 
+    /// Three jobs of three batches, one after the other.
+    async fn three_jobs(&self) -> Vec<JobId> {
+        let mut ids = Vec::new();
+        for _ in 0..3 {
+            ids.push(self.job(Policy::default(), 3).await);
+            self.clock.advance(Duration::from_secs(1));
+        }
+        ids
+    }
+
     async fn job(&self, policy: Policy, batches: u64) -> JobId {
         let new = NewJob::new(FileInfo::new("leads.csv", 2_000, "text/csv").expect("a file"));
         let id = self.jobs().create(new.with_policy(policy)).await.expect("created").id;
@@ -176,11 +186,7 @@ async fn of_two_creations_with_one_key_the_slower_one_learns_of_the_other() {
 #[tokio::test]
 async fn a_job_of_a_newer_layout_hides_no_other() {
     let table = Table::open().await;
-    let mut ids = Vec::new();
-    for _ in 0..3 {
-        ids.push(table.job(Policy::default(), 3).await);
-        table.clock.advance(Duration::from_secs(1));
-    }
+    let ids = table.three_jobs().await;
     table.set(layout::head_key(ids[1]), "sv", number(99)).await;
     let listed = table.jobs().list(None, &PageRequest::first(10)).await.expect("listed");
     let shown: Vec<_> = listed.rows.iter().map(|job| job.id).collect();
@@ -254,11 +260,7 @@ fn is_damage(error: &Error) -> bool {
 #[tokio::test]
 async fn what_is_damaged_is_named_on_one_page_of_a_list() {
     let table = Table::open().await;
-    let mut ids = Vec::new();
-    for _ in 0..3 {
-        ids.push(table.job(Policy::default(), 3).await);
-        table.clock.advance(Duration::from_secs(1));
-    }
+    let ids = table.three_jobs().await;
     table.set(layout::head_key(ids[1]), "sv", number(99)).await;
     let mut page = PageRequest::first(1);
     let mut named = Vec::new();
