@@ -3,9 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use status_core::{
-    BatchState, Consistency, Error, JobId, OwnedJobs, OwnerId, PageRequest, Snapshot, Timestamp,
-};
+use status_core::{BatchState, Consistency, Error, JobId, OwnerId, PageRequest, Snapshot, Timestamp};
 use tokio::sync::Mutex;
 
 use super::{Actor, owner::Owner};
@@ -47,13 +45,23 @@ impl View {
 pub(super) struct Poller {
     number: usize,
     owner: Arc<Owner>,
-    state: Mutex<(View, u64)>,
+    state: Mutex<Habits>,
+}
+
+/// What somebody who polls remembers.
+#[derive(Debug)]
+struct Habits {
+    view: View,
+    polls: u64,
+    /// What they looked at last besides the snapshot, and how many rows a page of it has.
+    looked_at: Option<(usize, usize)>,
 }
 
 impl Poller {
     pub(super) fn new(number: usize, nth: usize, owner: Arc<Owner>) -> Self {
         let name = format!("poller {nth} of plan {number}");
-        Self { number, owner, state: Mutex::new((View::new(name), 0)) }
+        let habits = Habits { view: View::new(name), polls: 0, looked_at: None };
+        Self { number, owner, state: Mutex::new(habits) }
     }
 }
 
@@ -65,19 +73,18 @@ impl Actor for Poller {
         let Some(id) = self.owner.job(process).await else { return };
         while !world.is_over() {
             process.pause(Duration::from_millis(2_000)).await;
-            let mut state = self.state.lock().await;
-            let (view, polls) = &mut *state;
-            *polls += 1;
+            let mut habits = self.state.lock().await;
+            habits.polls += 1;
             // People look on for a while after the end.
-            if *polls > 14 || (view.is_at_the_end() && *polls > 8) {
+            if habits.polls > 14 || (habits.view.is_at_the_end() && habits.polls > 8) {
                 return;
             }
-            poll(process, plan, id, view).await;
+            poll(process, plan, id, &mut habits).await;
         }
     }
 }
 
-async fn poll(process: &Process, plan: &Plan, id: JobId, view: &mut View) {
+async fn poll(process: &Process, plan: &Plan, id: JobId, Habits { view, looked_at, .. }: &mut Habits) {
     let world = &process.world;
     let jobs = process.jobs_of(plan.owner);
     if world.random.per_mille(600) {
@@ -90,15 +97,19 @@ async fn poll(process: &Process, plan: &Plan, id: JobId, view: &mut View) {
         }
         return;
     }
-    look_around(process, plan, &jobs, id).await;
+    // Many look at the same thing again.
+    let again = looked_at.take().filter(|_| world.random.per_mille(600));
+    let what = again.unwrap_or_else(|| (world.random.below(11), world.random.one_of(&[2, 100])));
+    *looked_at = Some(what);
+    look_around(process, plan, id, what).await;
 }
 
 /// Asks for something else than the snapshot.
-async fn look_around(process: &Process, plan: &Plan, jobs: &OwnedJobs, id: JobId) {
+async fn look_around(process: &Process, plan: &Plan, id: JobId, (what, rows): (usize, usize)) {
     let (ledger, tracker) = (&process.world.ledger, &process.tracker);
-    let page = PageRequest::first(process.world.random.one_of(&[2, 100]));
-    let owner = owner_id(plan);
-    match process.world.random.below(11) {
+    let (jobs, owner) = (process.jobs_of(plan.owner), owner_id(plan));
+    let page = PageRequest::first(rows);
+    match what {
         0 | 1 => {
             let floor = ledger.floor(id);
             let read = process.said(id, "snapshot_now", tracker.snapshot_now(id).await);

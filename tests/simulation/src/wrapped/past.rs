@@ -47,17 +47,18 @@ impl Past {
         answers.entry(read).or_default().push((self.time.elapsed(), Box::new(answer)));
     }
 
-    /// An answer from before the newest one.
+    /// An answer from before the newest one, which was still true at most a lag ago.
     pub(super) fn earlier<T: Clone + 'static>(&self, read: &str, faults: &Faults) -> Option<T> {
         let (_, back, lag) = faults.staleness();
         let oldest = self.time.elapsed().saturating_sub(lag);
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let answers = answers.get(read)?;
-        let next = answers.len().checked_sub(back)?;
-        // What was true until the next answer was given.
-        let (until, _) = answers.get(next)?;
-        let (_, answer) = answers.get(next.checked_sub(1)?)?;
-        (*until >= oldest).then(|| answer.downcast_ref::<T>().cloned()).flatten()
+        let newest = answers.len().checked_sub(1)?;
+        // An answer was true until the next one was.
+        let oldest = answers.partition_point(|(since, _)| *since < oldest).saturating_sub(1);
+        let nth = newest.saturating_sub(back).max(oldest);
+        let (_, answer) = answers.get(nth).filter(|_| nth < newest)?;
+        answer.downcast_ref::<T>().cloned()
     }
 
     /// From now on the answers of this read are remembered whenever they may have changed.
