@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 use status_core::JobId;
 use tokio::sync::oneshot;
 
@@ -210,16 +210,18 @@ impl Thread {
         while let Some(mut task) = waiting.pop_front() {
             let result = if is_alone { self.alone(&mut *task) } else { self.savepoint(&mut *task) };
             done.push(task);
-            if result.is_err() {
-                return self.roll_back().and(result);
-            }
+            let is_kept = match result {
+                Ok(is_kept) => is_kept,
+                Err(error) => return self.roll_back().and(Err(error)),
+            };
             if self.connection.is_autocommit() {
                 // SQLite has rolled back everything, as it may where it finds the disk full. The
                 // others are done again, without the one that failed.
                 let last = done.pop();
                 done.drain(..).rev().for_each(|task| waiting.push_front(task));
                 done.extend(last);
-                return Ok(());
+                // What it failed at may be something it did not need. What it did is undone.
+                return if is_kept { Err(rolled_back()) } else { Ok(()) };
             }
         }
         let committed = self.execute("COMMIT");
@@ -230,21 +232,27 @@ impl Thread {
         if self.connection.is_autocommit() { Ok(()) } else { self.execute("ROLLBACK") }
     }
 
-    /// Does a write that has the transaction for itself.
-    fn alone(&self, task: &mut dyn Task) -> rusqlite::Result<()> {
-        if task.run(&self.connection) { Ok(()) } else { self.roll_back() }
+    /// Does a write that has the transaction for itself; whether it is kept.
+    fn alone(&self, task: &mut dyn Task) -> rusqlite::Result<bool> {
+        let is_kept = task.run(&self.connection);
+        if !is_kept {
+            self.roll_back()?;
+        }
+        Ok(is_kept)
     }
 
-    fn savepoint(&self, task: &mut dyn Task) -> rusqlite::Result<()> {
+    /// Does one of several writes; whether it is kept.
+    fn savepoint(&self, task: &mut dyn Task) -> rusqlite::Result<bool> {
         self.execute("SAVEPOINT task")?;
-        let keep = task.run(&self.connection);
+        let is_kept = task.run(&self.connection);
         if self.connection.is_autocommit() {
-            return Ok(());
+            return Ok(is_kept);
         }
-        if !keep {
+        if !is_kept {
             self.execute("ROLLBACK TO task")?;
         }
-        self.execute("RELEASE task")
+        self.execute("RELEASE task")?;
+        Ok(is_kept)
     }
 
     fn execute(&self, sql: &str) -> rusqlite::Result<()> {
@@ -272,6 +280,11 @@ impl Thread {
             Err(error) => tracing::debug!(%error, "the writer cannot look for commits of others"),
         }
     }
+}
+
+fn rolled_back() -> rusqlite::Error {
+    let undone = "the transaction was rolled back".to_owned();
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_ABORT_ROLLBACK), Some(undone))
 }
 
 #[cfg(test)]
@@ -320,6 +333,9 @@ mod tests {
         let writes = writes.into_iter().map(|(number, bytes)| {
             writer.write(None, move |connection| match number {
                 99 => panic!("number 99"),
+                // What it failed at, and undid everything, it did not need.
+                96 => insert(connection, 96, 1)
+                    .inspect(|_| connection.execute_batch("ROLLBACK").expect("in a transaction")),
                 // Nothing is wrong before the commit.
                 97 => Ok(connection.execute("INSERT INTO parts VALUES (97)", []).map(|_| 97)?),
                 98 => insert(connection, 98, 1).and(Err(status_core::StoreError::InvalidCursor.into())),
@@ -351,6 +367,19 @@ mod tests {
         let is_of_all = |answer: &Result<u32, Failure>| !matches!(answer, Ok(_) | Err(Failure::Store(_)));
         assert!(answers.iter().all(is_of_all), "{answers:?}");
         assert!(numbers(&connection).is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_undone_unnoticed_is_not_acknowledged() {
+        let (writer, connection, _folder) = writer(1_000);
+        let answers = together(&writer, [1, 96, 2].map(|number| (number, 1)).into()).await;
+        let is_acknowledged: Vec<_> = answers.iter().map(Result::is_ok).collect();
+        assert_eq!((is_acknowledged, numbers(&connection)), (vec![true, false, true], vec![1, 2]));
+        let alone = writer.write(None, |connection| {
+            insert(connection, 3, 1)
+                .inspect(|_| connection.execute_batch("ROLLBACK").expect("in a transaction"))
+        });
+        assert!(alone.await.is_err());
     }
 
     #[tokio::test]
