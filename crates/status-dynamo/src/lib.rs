@@ -18,10 +18,9 @@
 //! | `chunk#00000`… | 256 batches each: sets of the completed and the failed, sums | outcomes |
 //!
 //! Errors of items live beside, under `pk` = the job and `#errors`, so that polls do not read them. Every
-//! item has its expiry from its first write on: that of the head, its errors and its idempotency key is the last
-//! moment at which the job can end, and its retention; that of a chunk the last moment at which any job of that age can
-//! end, since its writer does not know the job. From the terminal decision on, the head, the chunks and the idempotency
-//! key have that of the decision. Errors keep theirs: a write for each would cost as much as the batch.
+//! item has its expiry from its first write on: the last moment at which the job can end, and its retention. From the
+//! terminal decision on, the head, the chunks and the idempotency key have that of the decision. Errors keep theirs: a
+//! write for each would cost as much as the batch.
 //!
 //! # Limits
 //! A partition takes about 1,000 write units a second, so one job takes about 1,000 uncoalesced completions a second (ten

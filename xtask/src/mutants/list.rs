@@ -222,7 +222,7 @@ mutants! {
         "prefers the failure of two reports of one batch":
             "distinct.sort_by_key(|report| (report.batch(), report.settles_as()));" => "distinct.sort_by_key(|report| (report.batch(), std::cmp::Reverse(report.settles_as())));", [MEMORY];
         "skips the third step of the seal":
-            "self.store.propagate(&state.job).await?;\n        self.reconcile(id).await.map" => "self.store.propagate(&state.job).await?;\n        self.read(id, Consistency::Strong, None).await.map", [SIMULATION];
+            "self.store.propagate(&state.job).await?;\n        self.reconcile(id).await.map" => "self.store.propagate(&state.job).await?;\n        self.read(id, Consistency::Strong, None).await.map", [Finder { target: Test("tracker"), tests: "while_the_job_is_sealed" }];
         "forgets to propagate the end":
             "if after.status.is_terminal()\n            && let Err(error)" => "if !after.status.is_terminal()\n            && let Err(error)", [MEMORY, SIMULATION];
         "concludes from an eventual read that there is no job":

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use status_core::{
     Actor, Begin, Clock, Consistency, Damaged, Due, Effect, Error, Failure, JobId, JobState, NewJob, Page,
     PageRequest, Policy, Snapshot, Stage, Status, StoreError, Totals, Tracker,
@@ -382,6 +382,27 @@ async fn a_seal_whose_second_step_failed_says_so_and_can_be_repeated() {
     sound.report_and_die(id, done(0)).await;
     let sealed = sound.tracker.start(id, Some(totals), &Actor::named("splitter")).await;
     assert_eq!(sealed.expect("sealed").status, Status::Completed);
+}
+
+/// Where those who report do not see the totals yet, and the splitter has looked before they did.
+#[tokio::test]
+async fn a_batch_that_settles_while_the_job_is_sealed_completes_it_at_once() {
+    let sound = kit().await;
+    let id = sound.create(Policy::default()).await;
+    let (store, now) = (sound.store.clone(), sound.clock.now());
+    let kit = sound.behind(after(move |call, answer| {
+        if let Call::Propagate(job) = call
+            && job.totals.is_some()
+            && !job.status.is_terminal()
+        {
+            let reported = store.report(id, &[done(0)], now).now_or_never().expect("it is in memory");
+            reported.expect("the last words of a worker");
+        }
+        answer
+    }));
+    let totals = Totals { batches: 1, items: None };
+    let sealed = kit.tracker.seal(id, totals, &Actor::named("splitter")).await.expect("sealed");
+    assert_eq!(sealed.status, Status::Completed, "nobody else would look before the sweeper");
 }
 
 #[tokio::test]
