@@ -28,6 +28,9 @@ pub(crate) struct Data {
 const STATUS: &str = "status.db";
 const LEADS: &str = "leads.db";
 const LOCK: &str = "lock";
+const UPLOADS: &str = "uploads";
+/// What SQLite puts beside a file.
+const LOGS: [&str; 3] = ["-wal", "-shm", "-journal"];
 /// What file systems put at their top.
 const LOST_AND_FOUND: &str = "lost+found";
 
@@ -39,33 +42,43 @@ impl Data {
         if folder.join(OLD).exists() {
             return Err(StartError::OldData { folder: folder.to_owned() });
         }
+        has_place(folder, Kind::Folder)?;
         make_private(folder).map_err(failed)?;
         if !is_ours(folder).map_err(failed)? {
             return Err(StartError::ForeignData { folder: folder.to_owned() });
         }
         // The lock is the folder's: what is elsewhere could be used by two processes at once.
-        for name in [STATUS, LEADS, LOCK, "uploads"] {
+        for (name, kind) in
+            [(STATUS, Kind::File), (LEADS, Kind::File), (LOCK, Kind::File), (UPLOADS, Kind::Folder)]
+        {
             if folder.join(name).is_symlink() {
                 return Err(StartError::LinkedData { path: folder.join(name) });
             }
+            has_place(&folder.join(name), kind)?;
         }
-        let is_new = |name: &&str| !folder.join(name).exists();
-        let new: Vec<_> =
-            [STATUS, LEADS, LOCK].into_iter().filter(is_new).map(|name| folder.join(name)).collect();
-        let lock = private_file(&folder.join(LOCK)).map_err(failed)?;
-        lock.try_lock().map_err(|error| match error {
+        let new: Vec<_> = [STATUS, LEADS].into_iter().filter(|name| !folder.join(name).exists()).collect();
+        let is_new_lock = !folder.join(LOCK).exists();
+        let lock = lock(&folder.join(LOCK)).map_err(|error| match error {
             TryLockError::WouldBlock => StartError::DataInUse { folder: folder.to_owned() },
             TryLockError::Error(error) => failed(error),
         })?;
         match open_files(folder).await {
             Ok((store, leads)) => {
-                let uploads = folder.join("uploads");
+                let uploads = folder.join(UPLOADS);
                 make_private(&uploads).and_then(|()| restrict(folder, &uploads)).map_err(failed)?;
                 Ok(Self { store, leads, uploads, lock })
             }
             Err(error) => {
-                // Whose folder it is, is not known: what was not there before goes again.
-                new.iter().for_each(|path| drop(fs::remove_file(path)));
+                // Whose folder it is, is not known: what was not there before goes again. Logs go first: one that is left
+                // without its file would be played into another that is put there, such as a backup.
+                for name in new {
+                    for suffix in LOGS.into_iter().chain([""]) {
+                        let _ = fs::remove_file(folder.join(format!("{name}{suffix}")));
+                    }
+                }
+                if is_new_lock {
+                    let _ = fs::remove_file(folder.join(LOCK));
+                }
                 Err(failed(error))
             }
         }
@@ -93,12 +106,59 @@ fn is_ours(folder: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
+#[derive(Clone, Copy)]
+enum Kind {
+    File,
+    Folder,
+}
+
+/// Refuses what is neither of this kind nor missing. A pipe in the place of a file would wait for a reader for ever.
+fn has_place(path: &Path, kind: Kind) -> Result<(), StartError> {
+    let Ok(there) = fs::metadata(path) else { return Ok(()) };
+    match kind {
+        Kind::File if !there.is_file() => {
+            Err(StartError::MisplacedData { path: path.to_owned(), what: "file" })
+        }
+        Kind::Folder if !there.is_dir() => {
+            Err(StartError::MisplacedData { path: path.to_owned(), what: "folder" })
+        }
+        _ => Ok(()),
+    }
+}
+
 fn make_private(folder: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(folder)
+}
+
+/// The lock, once no other process has it. What was removed before it was locked is none.
+fn lock(path: &Path) -> Result<File, TryLockError> {
+    loop {
+        let lock = private_file(path).map_err(TryLockError::Error)?;
+        lock.try_lock()?;
+        if is_at(&lock, path).map_err(TryLockError::Error)? {
+            return Ok(lock);
+        }
+    }
+}
+
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let of = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    match fs::metadata(path) {
+        Ok(there) => Ok(of(there) == of(file.metadata()?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> io::Result<bool> {
+    Ok(true)
 }
 
 fn private_file(path: &Path) -> io::Result<File> {
@@ -120,7 +180,7 @@ fn restrict(folder: &Path, uploads: &Path) -> io::Result<()> {
         set => set,
     };
     for file in [STATUS, LEADS] {
-        for suffix in ["", "-wal", "-shm"] {
+        for suffix in LOGS.into_iter().chain([""]) {
             set(&folder.join(format!("{file}{suffix}")), 0o600)?;
         }
     }

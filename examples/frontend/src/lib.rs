@@ -114,6 +114,14 @@ pub enum StartError {
         /// The link.
         path: PathBuf,
     },
+    /// What should be a file of the folder is none, or what should be a folder is none.
+    #[error("{path} is no {what}; move it away, or choose another folder")]
+    MisplacedData {
+        /// What is there.
+        path: PathBuf,
+        /// What should be there.
+        what: &'static str,
+    },
     /// AWS was asked for.
     #[error(
         "this program was built without AWS; with it: \
