@@ -4,10 +4,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig};
-use aws_sdk_s3::{
-    Client, config::Builder, operation::head_object::HeadObjectError, presigning::PresigningConfig,
-};
+use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_sdk_s3::{Client, config::Builder, presigning::PresigningConfig};
 use leads::{DynamoLeads, LeadTable};
 use status_core::{BoxError, FileInfo, JobId, StatusStore};
 use status_dynamo::DynamoStore;
@@ -17,6 +15,10 @@ use crate::StartError;
 
 /// Throttled requests are repeated, with jitter, for some seconds.
 const ATTEMPTS: u32 = 6;
+
+/// How long S3 may take to answer: somebody waits for it.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long an upload may take to begin.
 const EXPIRES: Duration = Duration::from_secs(3_600);
@@ -57,7 +59,9 @@ impl S3Uploads {
     async fn open(bucket: &str) -> Self {
         let config: SdkConfig = aws_config::load_defaults(BehaviorVersion::latest()).await;
         // Servers that stand in for S3 have no host name for each bucket.
-        let config = Builder::from(&config).force_path_style(true).build();
+        let timeouts =
+            TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).operation_timeout(TIMEOUT);
+        let config = Builder::from(&config).force_path_style(true).timeout_config(timeouts.build()).build();
         Self { client: Client::from_conf(config), bucket: bucket.to_owned() }
     }
 
@@ -90,11 +94,15 @@ impl status_http::Uploads for S3Uploads {
         Ok(UploadTicket { method: "PUT".into(), url: signed.uri().to_owned(), headers })
     }
 
-    /// Only what S3 says is not there has not arrived: who may not look says yes. The splitter is told of the
-    /// file by S3 itself.
+    /// Who may not look says yes: the splitter is told of the file by S3 itself.
     async fn has_arrived(&self, job: JobId, file: &FileInfo) -> Result<bool, BoxError> {
         let looked = self.client.head_object().bucket(&self.bucket).key(key_of(job, file)).send().await;
-        Ok(!looked.is_err_and(|error| error.as_service_error().is_some_and(HeadObjectError::is_not_found)))
+        let Err(error) = looked else { return Ok(true) };
+        match error.raw_response().map(|response| response.status().as_u16()) {
+            Some(403) => Ok(true),
+            Some(404) => Ok(false),
+            _ => Err(error.into()),
+        }
     }
 }
 

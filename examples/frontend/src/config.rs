@@ -50,6 +50,10 @@ pub struct Config {
     /// How long a job is kept after it has ended; at least 1h, at most 3653days.
     #[arg(long, env = "STATUS_RETENTION", default_value = "90days", value_parser = retention)]
     pub retention: Duration,
+    /// The program that reads files, each in a process of its own that a hostile file can end; it is called with
+    /// `read-file`. If there is none, they are read by this process.
+    #[arg(skip)]
+    pub reader: Option<PathBuf>,
 }
 
 impl Config {

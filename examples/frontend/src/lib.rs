@@ -14,6 +14,7 @@ mod owner;
 mod page;
 mod pipeline;
 mod queue;
+mod reading;
 mod uploads;
 
 use std::{
@@ -33,6 +34,8 @@ pub use config::{Config, QueueKind, StoreKind, UploadsKind};
 use owner::Visitor;
 use pipeline::{Delayed, Patient, Pipeline};
 use queue::Queue;
+use reading::Reader;
+pub use reading::read_file;
 use uploads::{Local, Uploads};
 
 /// How long what is under way may take to end when the server is asked to.
@@ -245,8 +248,10 @@ fn work_here(
     for _ in 0..config.workers {
         tasks.spawn(pipeline::work(caller.clone(), queue.clone(), tasks.clone(), shutdown.clone()));
     }
-    let pipeline = Pipeline::new(tracker.clone(), queue, config.batch_size, tasks.clone(), shutdown.clone());
-    Ok(Local { tracker: tracker.clone(), uploads: Arc::new(uploads), pipeline })
+    let reader = config.reader.clone().map_or(Reader::Here, Reader::Program);
+    let pipeline =
+        Pipeline::new(tracker.clone(), queue, config.batch_size, reader, tasks.clone(), shutdown.clone());
+    Ok(Local { tracker: tracker.clone(), uploads: Arc::new(uploads), pipeline, retention: config.retention })
 }
 
 fn app(api: Api, state: State, receive: Router, connect: &str) -> Router {

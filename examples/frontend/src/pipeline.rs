@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     error::Error as StdError,
-    io::ErrorKind,
+    io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -14,7 +14,6 @@ use caller::{Caller, Delivery, Handled};
 use futures::StreamExt;
 use leads::{
     Lead, LeadPage, LeadQuery, LeadTable, NormaliseError, Normalised, Normaliser, RawLead, TableError,
-    read::ReadError,
 };
 use splitter::{SplitError, Splitter};
 use status_core::{Actor, Error, Failure, JobId, OwnerId, Snapshot, Stage, Timestamp, Tracker};
@@ -24,12 +23,17 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     MAX_RECEIVES,
     queue::{Queue, Rooms},
+    reading::{Reader, Upload},
+    uploads,
 };
 
-/// So many files are split at once: of all owners, and of one. A file is being split as long as the workers have not taken its
-/// last batches.
-const SPLITTERS: usize = 16;
+/// So many files are split at once: of all owners, and of one. A file is being split until the workers are through with its
+/// last batches. Most of them lie on the disk meanwhile, so that these may be many.
+const SPLITTERS: usize = 256;
 const SPLITTERS_OF_ONE: usize = 2;
+/// So many of them are read at once: of all owners, and of one. A file is read in seconds, or given up.
+const READERS: usize = 4;
+const READERS_OF_ONE: usize = 1;
 /// What a batch may take.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
 /// How long what failed waits before it is tried again, then twice, three times, … as long.
@@ -48,12 +52,33 @@ pub(crate) struct Pipeline {
     tracker: Tracker,
     queue: Queue,
     batch_size: u32,
-    slots: Arc<Semaphore>,
-    owners: Arc<Rooms<OwnerId>>,
+    reader: Reader,
+    splitting: Arc<Places>,
+    reading: Arc<Places>,
     /// The jobs whose files are being split, or were, until they are over.
     taken: Arc<Mutex<HashSet<JobId>>>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
+}
+
+/// Places that owners share, of whom none has all.
+#[derive(Debug)]
+struct Places {
+    all: Semaphore,
+    of_one: Rooms<OwnerId>,
+}
+
+impl Places {
+    fn new(all: usize, of_one: usize) -> Arc<Self> {
+        Arc::new(Self { all: Semaphore::new(all), of_one: Rooms::new(of_one) })
+    }
+
+    /// Does something once there is a place for this owner.
+    async fn hold<T>(&self, owner: &OwnerId, work: impl Future<Output = T>) -> T {
+        let _of_one = self.of_one.enter(owner.clone()).await;
+        let _place = self.all.acquire().await;
+        work.await
+    }
 }
 
 impl Pipeline {
@@ -61,12 +86,23 @@ impl Pipeline {
         tracker: Tracker,
         queue: Queue,
         batch_size: u32,
+        reader: Reader,
         tasks: TaskTracker,
         shutdown: CancellationToken,
     ) -> Self {
-        let slots = Arc::new(Semaphore::new(SPLITTERS));
-        let owners = Arc::new(Rooms::new(SPLITTERS_OF_ONE));
-        Self { tracker, queue, batch_size, slots, owners, taken: Arc::default(), tasks, shutdown }
+        let splitting = Places::new(SPLITTERS, SPLITTERS_OF_ONE);
+        let reading = Places::new(READERS, READERS_OF_ONE);
+        Self {
+            tracker,
+            queue,
+            batch_size,
+            reader,
+            splitting,
+            reading,
+            taken: Arc::default(),
+            tasks,
+            shutdown,
+        }
     }
 
     /// Splits the file of `job` in the background, once however often it is asked to. The file is kept until the job is over:
@@ -77,16 +113,17 @@ impl Pipeline {
         }
         let this = self.clone();
         self.spawn(async move {
-            if let Some(owner) = this.owner_of(job).await {
-                let place = this.owners.enter(owner.clone()).await;
-                let slot = this.slots.acquire().await;
-                this.split_with_retries(job, owner, &file_name, &path).await;
-                drop((slot, place));
+            let split = async {
+                let Some(owner) = this.owner_of(job).await else { return };
+                let upload = Upload { job, file_name: &file_name, path: &path };
+                this.splitting.hold(&owner, this.split_with_retries(&owner, &upload)).await;
+            };
+            // A job may end while its file waits for its turn.
+            tokio::select! {
+                () = this.until_over(job) => {}
+                () = split => this.until_over(job).await,
             }
-            this.until_over(job).await;
-            if let Err(error) = tokio::fs::remove_file(&path).await {
-                tracing::warn!(%job, error = &error as &dyn StdError, "an upload could not be removed");
-            }
+            uploads::remove(&path);
             this.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&job);
         });
     }
@@ -134,14 +171,18 @@ impl Pipeline {
         }
     }
 
-    async fn split_with_retries(&self, job: JobId, owner: OwnerId, file_name: &str, path: &PathBuf) {
-        let splitter = Splitter::new(self.tracker.clone(), self.queue.of(owner), self.batch_size);
+    async fn split_with_retries(&self, owner: &OwnerId, upload: &Upload<'_>) {
+        let job = upload.job;
+        let splitter = Splitter::new(self.tracker.clone(), self.queue.of(owner.clone()), self.batch_size);
         let mut failures = 0;
         for tried in 1.. {
-            let split = splitter.count_and_split(job, file_name, || std::fs::File::open(path)).await;
-            let error = match split {
-                Ok(split) => return tracing::info!(%job, ?split, "split"),
-                Err(SplitError::Read(ReadError::Io(error))) if error.kind() == ErrorKind::NotFound => {
+            let read = |size, stages| self.reading.hold(owner, self.reader.read(upload, size, stages));
+            let error = match splitter.split_spooled(job, read).await {
+                Ok(split) => {
+                    tracing::info!(%job, ?split, "split");
+                    return self.queue.drained(job).await;
+                }
+                Err(SplitError::Unread(error)) if is_gone(error.as_ref()) => {
                     return self.fail(job, file_gone()).await;
                 }
                 Err(error) => error,
@@ -172,6 +213,10 @@ impl Pipeline {
             }
         }
     }
+}
+
+fn is_gone(error: &(dyn StdError + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// Nobody can ever split what is not there.
@@ -323,7 +368,7 @@ mod tests {
         });
         store.expect_changed().returning(|_, _, _| ());
         let (tracker, shutdown) = (Tracker::new(Arc::new(store)), CancellationToken::new());
-        let pipeline = Pipeline::new(tracker, Queue::new(1), 10, TaskTracker::new(), shutdown);
+        let pipeline = Pipeline::new(tracker, Queue::new(1), 10, Reader::Here, TaskTracker::new(), shutdown);
         let begun = tokio::time::Instant::now();
         pipeline.until_over(id).await;
         assert!(begun.elapsed() >= WATCH_AGAIN_AFTER, "{:?}", begun.elapsed());

@@ -14,8 +14,9 @@ use splitter::{BatchQueue, QueueError};
 use status_core::{JobId, OwnerId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// So many batches of a job wait; a splitter that is faster than the workers waits too, and memory stays flat.
-pub(crate) const QUEUE: usize = 64;
+/// So many batches of a job wait beside those that the workers have; a splitter that is faster than them waits too, and the
+/// rest of its file stays on the disk.
+pub(crate) const QUEUE: usize = 16;
 
 /// A batch on its way, until it is done with.
 #[derive(Debug)]
@@ -75,6 +76,11 @@ impl Queue {
         }
     }
 
+    /// Waits until nobody has a batch of this job any more.
+    pub(crate) async fn drained(&self, job: JobId) {
+        self.0.rooms.empty(job).await;
+    }
+
     /// Puts a batch behind those of its owner that wait.
     pub(crate) fn put(&self, queued: Queued) {
         let mut lanes = self.lanes();
@@ -124,6 +130,12 @@ impl<K: Eq + Hash> Rooms<K> {
     /// Waits for a place in this room, which is held until the answer is dropped.
     pub(crate) async fn enter(&self, whose: K) -> OwnedSemaphorePermit {
         self.room(whose).acquire_owned().await.expect("nobody closes a room")
+    }
+
+    /// Waits until nobody has a place in this room.
+    pub(crate) async fn empty(&self, whose: K) {
+        let places = u32::try_from(self.size).unwrap_or(u32::MAX);
+        let _all = self.room(whose).acquire_many_owned(places).await.expect("nobody closes a room");
     }
 
     fn room(&self, whose: K) -> Arc<Semaphore> {

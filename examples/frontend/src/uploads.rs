@@ -5,6 +5,7 @@ use std::{
     fs::File,
     path::{Path as FsPath, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -25,6 +26,7 @@ use crate::{
     owner::Visitor,
     pipeline::{self, Pipeline},
     queue::Rooms,
+    reading,
 };
 
 /// How the names of files begin whose bytes are still coming.
@@ -108,6 +110,8 @@ pub(crate) struct Local {
     pub(crate) tracker: Tracker,
     pub(crate) uploads: Arc<Uploads>,
     pub(crate) pipeline: Pipeline,
+    /// How long jobs are kept.
+    pub(crate) retention: Duration,
 }
 
 impl Local {
@@ -129,7 +133,13 @@ impl Local {
         let id = job.id;
         let alone = self.uploads.alone.enter(id).await;
         takes_a_file(&self.tracker.snapshot_now(id).await?)?;
-        self.uploads.put_in_place(id, part, &alone).await.map_err(|error| problem(id, error))?;
+        if let Err(error) = self.uploads.put_in_place(id, part, &alone).await {
+            // It may be there in spite of that, and be found by whoever says that it has been uploaded.
+            if self.uploads.path(id).exists() {
+                self.finish_later(id, job.title);
+            }
+            return Err(problem(id, error));
+        }
         let finished = self.finish(id, &job.title, &alone).await;
         if finished.as_ref().is_err_and(Error::may_pass) {
             self.finish_later(id, job.title);
@@ -168,7 +178,7 @@ impl Local {
 
     /// Splits again what was not through when the process before this one ended: whatever has settled is not worked on twice.
     /// Removes what nobody needs any more, of what this program has made: half-written files, and those of jobs that are over.
-    /// A file whose job is not there stays: the job may come back with a backup.
+    /// A file whose job is not there stays as long as jobs are kept: the job may come back with a backup.
     pub(crate) async fn resume(&self) -> std::io::Result<()> {
         let (mut foreign, mut gone) = (0, 0);
         for entry in std::fs::read_dir(&self.uploads.folder)? {
@@ -182,6 +192,13 @@ impl Local {
                     remove(&path);
                     continue;
                 }
+                // Of a file that is there.
+                (None, Some(name)) if reading::is_note(name) => {
+                    if !path.with_extension("").exists() {
+                        remove(&path);
+                    }
+                    continue;
+                }
                 _ => {
                     foreign += 1;
                     continue;
@@ -193,6 +210,8 @@ impl Local {
                     self.finish_later(job.id, job.title);
                 }
                 Ok(_) => remove(&path),
+                // By then it would be gone from any backup that is worth having.
+                Err(Error::NotFound(_)) if is_older(&entry, self.retention) => remove(&path),
                 Err(Error::NotFound(_)) => gone += 1,
                 // Only what is known to be over is removed. The next start looks again.
                 Err(error) => tracing::warn!(
@@ -219,15 +238,15 @@ impl Local {
 
     /// Fails the jobs whose files are gone: nobody could ever split them.
     async fn fail_without_file(&self) {
-        let mut page = PageRequest::first(100);
+        let (mut page, mut tried) = (PageRequest::first(100), 0);
         loop {
             let open = match self.tracker.list_open(&page).await {
                 Ok(open) => open,
                 Err(error) => {
-                    return tracing::warn!(
-                        error = &error as &dyn StdError,
-                        "unfinished jobs cannot be listed"
-                    );
+                    tracing::warn!(error = &error as &dyn StdError, "unfinished jobs cannot be listed");
+                    tried += 1;
+                    tokio::time::sleep(pipeline::pause(tried)).await;
+                    continue;
                 }
             };
             for job in open.rows {
@@ -244,11 +263,18 @@ impl Local {
     }
 }
 
-/// A file that cannot be removed keeps nothing from starting.
-fn remove(path: &FsPath) {
+/// Whether a file has not changed for so long.
+fn is_older(file: &std::fs::DirEntry, than: Duration) -> bool {
+    let changed = file.metadata().and_then(|metadata| metadata.modified());
+    changed.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > than))
+}
+
+/// Removes a file, and what is noted about it. One that cannot be removed keeps nothing from starting.
+pub(crate) fn remove(path: &FsPath) {
     if let Err(error) = std::fs::remove_file(path) {
         tracing::warn!(?path, error = &error as &dyn StdError, "an upload could not be removed");
     }
+    let _ = std::fs::remove_file(reading::note(path));
 }
 
 /// `PUT /uploads/{id}`.
@@ -325,7 +351,7 @@ mod tests {
     use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
     use super::*;
-    use crate::queue::Queue;
+    use crate::{queue::Queue, reading::Reader};
 
     fn id(number: u128) -> JobId {
         JobId::from_parts(Timestamp::UNIX_EPOCH, number)
@@ -339,6 +365,8 @@ mod tests {
         JobState::new(job, Facts::default())
     }
 
+    const RETENTION: Duration = Duration::from_secs(3_600);
+
     /// Files are split, and nobody works on the batches: no job comes to its end.
     fn local(store: Arc<dyn StatusStore>) -> Local {
         local_with(store, Queue::new(1))
@@ -347,35 +375,38 @@ mod tests {
     fn local_with(store: Arc<dyn StatusStore>, queue: Queue) -> Local {
         let tracker = Tracker::new(store);
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
-        let pipeline = Pipeline::new(tracker.clone(), queue, 10, tasks, shutdown);
+        let pipeline = Pipeline::new(tracker.clone(), queue, 10, Reader::Here, tasks, shutdown);
         let uploads = Arc::new(Uploads::in_temporary_folder(1_000).expect("a folder"));
-        Local { tracker, uploads, pipeline }
+        Local { tracker, uploads, pipeline, retention: RETENTION }
     }
 
     #[tokio::test]
     async fn an_upload_is_removed_only_when_its_job_is_known_to_be_over() {
-        let (over, gone, unreadable) = (id(1), id(2), id(3));
+        let (over, gone, unreadable, long_gone) = (id(1), id(2), id(3), id(4));
         let mut store = MockStatusStore::new();
         store.expect_read().returning(move |id, _| match id {
             id if id == over => Ok(Some(completed(id))),
-            id if id == gone => Ok(None),
+            id if [gone, long_gone].contains(&id) => Ok(None),
             _ => Err(StoreError::Corrupt { subject: format!("job {id}"), why: "a test".into() }),
         });
         let local = local(Arc::new(store));
         let uploads = local.uploads.clone();
-        let names = [over, gone, unreadable].map(|id| id.to_string()).into_iter();
-        for name in names.chain([format!("{PART}half"), "thesis.doc".into()]) {
-            std::fs::write(uploads.folder.join(name), "a").expect("written");
+        let jobs = [over, gone, unreadable, long_gone].map(|id| id.to_string());
+        let notes = [over, unreadable].map(|id| format!("{id}.deaths"));
+        for name in jobs.into_iter().chain(notes).chain([format!("{PART}half"), "thesis.doc".into()]) {
+            std::fs::write(uploads.folder.join(name), "1").expect("written");
         }
+        let before = std::time::SystemTime::now() - RETENTION - Duration::from_secs(60);
+        let long_gone = File::options().write(true).open(uploads.path(long_gone)).expect("there");
+        long_gone.set_modified(before).expect("set");
         std::fs::create_dir(uploads.folder.join("folder")).expect("made");
         local.resume().await.expect("one job that cannot be read keeps nothing else from starting");
         let kept = std::fs::read_dir(&uploads.folder).expect("a folder");
         let mut kept: Vec<_> = kept.map(|entry| entry.expect("an entry").file_name()).collect();
         kept.sort();
-        assert_eq!(
-            kept,
-            [gone.to_string().as_str(), unreadable.to_string().as_str(), "folder", "thesis.doc"]
-        );
+        let (gone, unreadable) = (gone.to_string(), unreadable.to_string());
+        let note = format!("{unreadable}.deaths");
+        assert_eq!(kept, [gone.as_str(), unreadable.as_str(), note.as_str(), "folder", "thesis.doc"]);
     }
 
     const ONE: &str = "Email\none@example.com\n";
@@ -435,6 +466,28 @@ mod tests {
         queue.next().await;
         let again = tokio::time::timeout(Duration::from_millis(200), queue.next()).await;
         assert!(again.is_err(), "{again:?}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_waits_for_its_turn_goes_when_its_job_ends() {
+        let (local, jobs) = (local(Arc::new(MemoryStore::new(100, Arc::new(SystemClock)))), alice());
+        let many = format!("Email\n{}", "one@example.com\n".repeat(900));
+        let mut ids = Vec::new();
+        for _ in 0..3 {
+            let id = local.tracker.owned_by(jobs.clone()).create(new_upload()).await.expect("created").id;
+            std::fs::write(local.uploads.path(id), &many).expect("written");
+            local.finish_later(id, "leads.csv".into());
+            ids.push(id);
+        }
+        let waiting = ids.pop().expect("three");
+        for id in ids {
+            assert_eq!(local.rows(id).await, Some(900));
+        }
+        assert!(local.uploads.path(waiting).exists());
+        local.tracker.owned_by(jobs).cancel(waiting, None).await.expect("cancelled");
+        while local.uploads.path(waiting).exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     #[tokio::test]

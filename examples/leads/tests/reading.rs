@@ -145,6 +145,24 @@ fn an_old_workbook_is_read_as_people_see_it() {
 }
 
 #[test]
+fn a_stray_cell_far_away_costs_nothing_and_is_read() {
+    let far = ["Name=Ada", "Name=Grace", "Column 256=1"];
+    assert_eq!(shown(&hostile::xls(1, &[(0xFFFF, 255)])), far);
+    assert_eq!(shown(&hostile::xls(3, &[(0xFFFF, 255)])), [far, far, far].concat());
+    // The row is named as people see it.
+    let error = rows_of(Cursor::new(hostile::xls(1, &[(0xFFFF, 1_000)]))).expect_err("too many columns");
+    assert!(matches!(error, ReadError::TooManyColumns { row: 65_536 }), "{error}");
+}
+
+#[test]
+fn equal_names_are_numbered() {
+    assert_eq!(
+        shown(b"Tel,Tel (2),Tel,Tel,\n1,2,3,4,5\n"),
+        ["Tel=1|Tel (2)=2|Tel (3)=3|Tel (4)=4|Column 5=5"]
+    );
+}
+
+#[test]
 fn what_cannot_be_read_says_why() {
     let zip = |name: &str| {
         let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));

@@ -2,11 +2,13 @@
 //! changes nothing but what was missing: a job remembers how its file was cut, and a batch counts once.
 
 mod batcher;
+mod spool;
 #[cfg(feature = "aws")]
 mod sqs;
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,10 +18,16 @@ use leads::{
     BatchMessage,
     read::{self, Found, ReadError, Stop},
 };
-use status_core::{Actor, Error, Failure, Job, JobId, Rejection, Stage, Timestamp, Totals, Tracker};
-use tokio::sync::mpsc;
+use status_core::{
+    Actor, BoxError, Error, Failure, Job, JobId, Rejection, Stage, Timestamp, Totals, Tracker,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time,
+};
 
 pub use batcher::{Batcher, MAX_MESSAGE_BYTES};
+pub use spool::{Spool, Unread, cut};
 #[cfg(feature = "aws")]
 pub use sqs::SqsQueue;
 
@@ -41,7 +49,7 @@ pub trait BatchQueue: std::fmt::Debug + Send + Sync + 'static {
 /// The queue did not take a batch.
 #[derive(Debug, thiserror::Error)]
 #[error("the queue did not take the batches")]
-pub struct QueueError(#[source] pub status_core::BoxError);
+pub struct QueueError(#[source] pub BoxError);
 
 /// Cuts files.
 #[derive(Clone, Debug)]
@@ -73,6 +81,12 @@ pub enum SplitError {
     /// The file stopped coming.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The file was not read.
+    #[error("the file was not read")]
+    Unread(#[source] BoxError),
+    /// What was read of it cannot be read again.
+    #[error("the batches that were kept cannot be read")]
+    Spool(#[from] io::Error),
     /// The queue.
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -126,43 +140,68 @@ impl Splitter {
         }
     }
 
-    /// Reads the file twice: first to count, so that the total is known from the start, then to send. For queues that hold the
-    /// splitter back, and forget: whatever has settled before is not worked on again.
+    /// Has the file read as a whole by `read`, so that the total is known from the start, then sends its batches. For queues
+    /// that hold the splitter back, and forget: whatever has settled before is not worked on again.
+    ///
+    /// `read` is given how many rows make a batch, and where to say what is being read. It is dropped when the job ends.
     ///
     /// # Errors
     /// As [`split`](Self::split).
-    pub async fn count_and_split<R: Read + Send + 'static>(
+    pub async fn split_spooled<F>(
         &self,
         job: JobId,
-        file_name: &str,
-        open: impl Fn() -> std::io::Result<R>,
-    ) -> Result<Split, SplitError> {
+        read: impl FnOnce(u32, watch::Sender<String>) -> F,
+    ) -> Result<Split, SplitError>
+    where
+        F: Future<Output = Result<Spool, Unread>>,
+    {
         if self.open_job(job).await?.is_none() {
             return Ok(Split::NothingToDo);
         }
         let Some(size) = self.start(job).await? else { return Ok(Split::Stopped) };
-        let (file, mut batcher) = (open().map_err(ReadError::from)?, Batcher::new(job, file_name, size));
-        let counting = tokio::task::spawn_blocking(move || {
-            read::read(file, &mut |found| {
-                if let Found::Row(row) = found {
-                    batcher.push(row);
-                }
-                Ok(())
-            })?;
-            Ok(batcher.finish().1)
-        });
-        let totals = match counting.await? {
-            Ok(totals) => totals,
-            Err(error) => return self.unreadable(job, error).await,
+        let (stage, stages) = watch::channel(String::new());
+        let spool = match self.while_wanted(job, stages, read(size, stage)).await? {
+            None => return Ok(Split::Stopped),
+            Some(Ok(spool)) => spool,
+            Some(Err(Unread::Failed(error))) => return Err(SplitError::Unread(error)),
+            Some(Err(Unread::Refused { code, message })) => return self.refused(job, &code, &message).await,
         };
+        let totals = spool.totals;
         match self.seal(job, totals).await? {
             Split::Sealed(_) => {}
             otherwise => return Ok(otherwise),
         }
-        match self.send(Batcher::new(job, file_name, size), open().map_err(ReadError::from)?).await? {
-            Some(Ok(_)) => Ok(Split::Sealed(totals)),
-            Some(Err(error)) => self.unreadable(job, error).await,
-            None => Ok(Split::Stopped),
+        // A queue that holds back takes them one by one: many files wait, and each has little in memory.
+        let (events, received) = mpsc::channel(1);
+        let send = move |batch| events.blocking_send(Event::Batches(vec![batch])).map_err(|_| Stop);
+        let sender = tokio::task::spawn_blocking(move || spool.send(send));
+        let sent = self.send_all(job, received).await;
+        sender.await??;
+        Ok(match sent? {
+            Sent::All => Split::Sealed(totals),
+            Sent::Stopped => Split::Stopped,
+        })
+    }
+
+    /// Waits for what is being read as long as the job wants it, and tells the job what it is; `None` if it does not.
+    async fn while_wanted<T>(
+        &self,
+        job: JobId,
+        mut stages: watch::Receiver<String>,
+        reading: impl Future<Output = T>,
+    ) -> Result<Option<T>, SplitError> {
+        let mut reading = pin!(reading);
+        loop {
+            if let Ok(read) = time::timeout(LOOK_EVERY, &mut reading).await {
+                return Ok(Some(read));
+            }
+            if self.open_job(job).await?.is_none_or(|job| job.cancel_requested.is_some()) {
+                return Ok(None);
+            }
+            let stage = stages.borrow_and_update().clone();
+            if !stage.is_empty() && stopped(self.tracker.stage(job, &stage, &self.actor).await)?.is_none() {
+                return Ok(None);
+            }
         }
     }
 
@@ -220,8 +259,13 @@ impl Splitter {
         if error.is_retryable() {
             return Err(error.into());
         }
-        tracing::info!(%job, %error, "the file cannot be read");
-        let failure = Failure::new(Stage::Split, error.code(), &error.to_string(), false);
+        self.refused(job, error.code(), &error.to_string()).await
+    }
+
+    /// Fails a job whose file nobody can read.
+    async fn refused(&self, job: JobId, code: &str, message: &str) -> Result<Split, SplitError> {
+        tracing::info!(%job, code, "the file cannot be read");
+        let failure = Failure::new(Stage::Split, code, message, false);
         stopped(self.tracker.fail(job, failure, &self.actor).await)?;
         Ok(Split::Unreadable)
     }
@@ -252,32 +296,9 @@ impl Splitter {
 ///
 /// # Errors
 /// [`ReadError`] if the file cannot be read, or the output not be written.
-pub fn preview(
-    file: impl Read,
-    file_name: &str,
-    batch_size: u32,
-    mut out: impl Write,
-) -> Result<(), ReadError> {
+pub fn preview(file: impl Read, file_name: &str, batch_size: u32, out: impl Write) -> Result<(), ReadError> {
     let no_job = JobId::from_parts(Timestamp::UNIX_EPOCH, 0);
-    let mut batcher = Batcher::new(no_job, file_name, batch_size);
-    let mut failed = None;
-    let mut print = |batch: Option<BatchMessage>| {
-        let Some(batch) = batch else { return Ok(()) };
-        let written = serde_json::to_writer(&mut out, &batch).map_err(std::io::Error::from);
-        written.and_then(|()| out.write_all(b"\n")).map_err(|error| {
-            failed = Some(error);
-            Stop
-        })
-    };
-    let read = read::read(file, &mut |found| match found {
-        Found::Stage(_) => Ok(()),
-        Found::Row(row) => print(batcher.push(row)),
-    });
-    let read = read.and_then(|()| print(batcher.finish().0).map_err(|Stop| ReadError::Stopped));
-    match failed {
-        Some(error) => Err(ReadError::Io(error)),
-        None => read,
-    }
+    cut(file, Batcher::new(no_job, file_name, batch_size), out, &mut |_| Ok(())).map(drop)
 }
 
 enum Event {

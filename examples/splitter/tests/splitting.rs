@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use leads::BatchMessage;
 use rust_xlsxwriter::Workbook;
-use splitter::{BatchQueue, QueueError, Split, SplitError, Splitter};
+use splitter::{BatchQueue, Batcher, QueueError, Split, SplitError, Splitter, Spool};
 use status_core::{
     Actor, BatchIndex, BatchReport, Begin, Failure, FileInfo, JobId, NewJob, OwnerId, Stage, Status,
     Timestamp, Totals, Tracker,
@@ -60,19 +60,28 @@ fn batch(index: u64) -> BatchIndex {
     BatchIndex::new(index).expect("small")
 }
 
+/// Splits a file that is read as a whole first.
+async fn split_spooled(splitter: &Splitter, job: JobId, file: Cursor<Vec<u8>>) -> Result<Split, SplitError> {
+    let read = |size, stages| {
+        let spool = tempfile::tempfile().expect("a file");
+        Spool::fill(spool, Batcher::new(job, "leads.csv", size), file, stages)
+    };
+    splitter.split_spooled(job, read).await
+}
+
 const TOTALS: Totals = Totals { batches: 3, items: Some(25) };
 
 #[tokio::test]
 async fn a_job_that_a_worker_has_started_is_split_and_sealed() {
-    for twice in [false, true] {
+    for spooled in [false, true] {
         let Import { tracker, queue, splitter, job } = import().await;
         // A splitter that died had sent the first batch and not said that it starts.
         assert_eq!(tracker.begin(job, batch(0)).await.expect("begun"), Begin::Work);
         let first = BatchReport::completed(batch(0), 10, 0);
         tracker.report(job, vec![first]).await.expect("reported");
         assert_eq!(tracker.job(job).await.expect("there").status, Status::Processing);
-        let split = if twice {
-            splitter.count_and_split(job, "leads.csv", || Ok(csv(25))).await
+        let split = if spooled {
+            split_spooled(&splitter, job, csv(25)).await
         } else {
             splitter.split(job, "leads.csv", csv(25)).await
         };
@@ -98,8 +107,8 @@ async fn a_job_that_is_not_there_has_nothing_to_split() {
     let Import { queue, splitter, .. } = import().await;
     let other = JobId::new(Timestamp::now());
     assert_eq!(splitter.split(other, "leads.csv", csv(25)).await.expect("split"), Split::NothingToDo);
-    let open = || -> io::Result<Cursor<Vec<u8>>> { panic!("nothing is read") };
-    assert_eq!(splitter.count_and_split(other, "leads.csv", open).await.expect("split"), Split::NothingToDo);
+    let read = async |_, _| panic!("nothing is read");
+    assert_eq!(splitter.split_spooled(other, read).await.expect("split"), Split::NothingToDo);
     assert!(queue.batches().is_empty());
 }
 
@@ -164,13 +173,13 @@ async fn a_job_that_ends_or_is_erased_while_its_file_is_read_is_no_error() {
 /// Trying again would not help: somebody reported a batch that this file does not have.
 #[tokio::test]
 async fn a_file_that_does_not_fit_its_job_fails_it_in_words() {
-    for twice in [false, true] {
+    for spooled in [false, true] {
         let Import { tracker, splitter, job, .. } = import().await;
         tracker.start(job, None, &Actor::named("splitter")).await.expect("started");
         let stray = BatchReport::completed(batch(50), 10, 0);
         tracker.report(job, vec![stray]).await.expect("reported");
-        let split = if twice {
-            splitter.count_and_split(job, "leads.csv", || Ok(csv(25))).await
+        let split = if spooled {
+            split_spooled(&splitter, job, csv(25)).await
         } else {
             splitter.split(job, "leads.csv", csv(25)).await
         };
@@ -184,15 +193,15 @@ async fn a_file_that_does_not_fit_its_job_fails_it_in_words() {
 /// Deployed anew between two deliveries of one event, with another size of batches.
 #[tokio::test]
 async fn a_splitter_that_comes_back_with_another_batch_size_loses_no_row() {
-    for twice in [false, true] {
+    for spooled in [false, true] {
         let Import { tracker, queue, job, .. } = import().await;
         tracker.start(job, None, &Actor::named("splitter")).await.expect("started");
         let mut rows = std::collections::BTreeSet::new();
         for (size, cut_off) in [(5, true), (10, false)] {
             let to: Arc<dyn BatchQueue> = if cut_off { Arc::new(Once(queue.clone())) } else { queue.clone() };
             let splitter = Splitter::new(tracker.clone(), to, size);
-            let split = if twice {
-                splitter.count_and_split(job, "leads.csv", || Ok(csv(100))).await
+            let split = if spooled {
+                split_spooled(&splitter, job, csv(100)).await
             } else {
                 splitter.split(job, "leads.csv", csv(100)).await
             };
@@ -206,10 +215,16 @@ async fn a_splitter_that_comes_back_with_another_batch_size_loses_no_row() {
                     tracker.report(job, vec![report]).await.expect("reported");
                 }
             }
-            assert_eq!(rows.len(), if cut_off { 50 } else { 100 }, "batches of {size}, read twice: {twice}");
+            // Where there is a spool, batches are sent one by one.
+            let sent_first = if spooled { 5 } else { 50 };
+            assert_eq!(
+                rows.len(),
+                if cut_off { sent_first } else { 100 },
+                "batches of {size}, spooled: {spooled}"
+            );
         }
         let job = tracker.job(job).await.expect("there");
-        assert_eq!((job.status, job.batch_size), (Status::Completed, Some(5)), "read twice: {twice}");
+        assert_eq!((job.status, job.batch_size), (Status::Completed, Some(5)), "spooled: {spooled}");
     }
 }
 

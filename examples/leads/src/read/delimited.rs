@@ -53,7 +53,7 @@ pub(super) fn read(
         match &mut columns {
             None => {
                 *has_header = true;
-                columns = Some(header::columns(&values));
+                columns = Some(header::columns(&values, number)?);
             }
             Some(columns) => {
                 if let Some(lead) = row(columns, values, number)? {

@@ -1,9 +1,10 @@
 //! Which row is the header, and what the columns are called.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use csv::StringRecord;
 
+use super::{MAX_COLUMNS, ReadError};
 use crate::Columns;
 
 /// The index of the header among the first rows of a table: the first row that fills most of the table's width.
@@ -21,9 +22,12 @@ pub(super) fn common_width(rows: &[StringRecord]) -> usize {
     most.map_or(1, |(_, width)| width)
 }
 
-/// The columns' names: trimmed, and each only once.
-pub(super) fn columns(header: &StringRecord) -> Columns {
-    unique(header.iter().map(|name| name.trim().to_owned()).collect())
+/// The columns' names: trimmed, and each only once. `number` is the header's place in the file, for errors.
+pub(super) fn columns(header: &StringRecord, number: u64) -> Result<Columns, ReadError> {
+    if header.len() > MAX_COLUMNS {
+        return Err(ReadError::TooManyColumns { row: number });
+    }
+    Ok(unique(header.iter().map(|name| name.trim().to_owned()).collect()))
 }
 
 /// The columns of a table that turns out to have `width`.
@@ -35,13 +39,21 @@ pub(super) fn widened(columns: &Columns, width: usize) -> Columns {
 
 fn unique(names: Vec<String>) -> Columns {
     let mut seen = HashSet::new();
+    // Where to go on looking for a free number, so that many equal names take no longer than others.
+    let mut next = HashMap::new();
     let name = |(index, name): (usize, String)| {
         let name = if name.is_empty() { format!("Column {}", index + 1) } else { name };
-        let more = (2..).map(|n| format!("{name} ({n})"));
-        let free =
-            std::iter::once(name.clone()).chain(more).find(|name| !seen.contains(name)).unwrap_or(name);
-        seen.insert(free.clone());
-        free
+        if seen.insert(name.clone()) {
+            return name;
+        }
+        let number = next.entry(name.clone()).or_insert(2_usize);
+        loop {
+            let free = format!("{name} ({number})");
+            *number += 1;
+            if seen.insert(free.clone()) {
+                return free;
+            }
+        }
     };
     names.into_iter().enumerate().map(name).collect()
 }

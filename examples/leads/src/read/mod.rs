@@ -1,13 +1,18 @@
 //! Reading lead files as users really have them: CSV in any common delimiter and encoding, streamed in constant memory,
 //! and Excel workbooks with all their worksheets. What the file *is* decides, not what it is called. Nothing in it is ever
-//! executed, and everything it can make us hold is bounded.
+//! executed, and everything it can make us hold is bounded: what goes beyond is a [`ReadError`] that says so.
 
 mod delimited;
 mod error;
-mod excel;
 mod header;
+mod sheet;
+mod xls;
+mod xlsx;
 
-use std::io::{Chain, Cursor, Read};
+use std::{
+    io::{Chain, Cursor, Read},
+    panic::{self, AssertUnwindSafe},
+};
 
 use csv::StringRecord;
 
@@ -17,8 +22,10 @@ pub use error::ReadError;
 
 /// The most columns a table may have.
 pub const MAX_COLUMNS: usize = 1_000;
-/// The most bytes one row may have: a batch has to fit into a message of the queue.
+/// The most bytes one row may have as JSON, with the names of its columns: a batch has to fit into a message of the queue.
 pub const MAX_ROW_BYTES: usize = 64 << 10;
+/// The most bytes all rows may have as JSON.
+pub const MAX_ROWS_BYTES: u64 = 1 << 30;
 /// The most bytes a workbook may have; it has to be in memory as a whole.
 pub const MAX_WORKBOOK_BYTES: u64 = 64 << 20;
 /// What is looked at to find out encoding, delimiter and header.
@@ -44,17 +51,23 @@ pub struct Stop;
 /// # Errors
 /// [`ReadError`], in words a CRM user understands. Rows that were given before stay given.
 pub fn read(file: impl Read, visit: &mut dyn FnMut(Found) -> Result<(), Stop>) -> Result<(), ReadError> {
-    let mut rows = 0_u64;
+    let (mut rows, mut bytes) = (0_u64, 0_u64);
     let mut header = false;
     let mut count = |found: Found| -> Result<(), ReadError> {
-        rows += u64::from(matches!(found, Found::Row(_)));
+        if let Found::Row(row) = &found {
+            rows += 1;
+            bytes += row.json_len() as u64;
+            if bytes > MAX_ROWS_BYTES {
+                return Err(ReadError::TooManyBytes);
+            }
+        }
         visit(found).map_err(|Stop| ReadError::Stopped)
     };
     let (sample, file) = peek(file)?;
     match Kind::of(&sample) {
         Kind::Empty => return Err(ReadError::Empty),
-        Kind::Xlsx => excel::read_xlsx(whole(file)?, &mut header, &mut count)?,
-        Kind::Xls => excel::read_xls(whole(file)?, &mut header, &mut count)?,
+        Kind::Xlsx => xlsx::read(whole(file)?, &mut header, &mut count)?,
+        Kind::Xls => xls::read(whole(file)?, &mut header, &mut count)?,
         Kind::Other(what) => return Err(ReadError::NotATable { what }),
         Kind::Text => delimited::read(&sample, file, &mut header, &mut count)?,
     }
@@ -134,12 +147,28 @@ fn row(columns: &mut Columns, values: StringRecord, number: u64) -> Result<Optio
     if values.len() > MAX_COLUMNS {
         return Err(ReadError::TooManyColumns { row: number });
     }
-    if values.as_slice().len() > MAX_ROW_BYTES {
-        return Err(ReadError::RowTooLong { row: number });
-    }
     if values.len() > columns.len() {
         // A ragged row: what has no name gets one, and is kept.
         *columns = header::widened(columns, values.len());
     }
-    Ok(Some(RawLead::new(columns.clone(), values)))
+    let lead = RawLead::new(columns.clone(), values);
+    if lead.json_len() > MAX_ROW_BYTES {
+        return Err(ReadError::RowTooLong { row: number });
+    }
+    Ok(Some(lead))
+}
+
+/// Has a library read: what makes it panic is a damaged file.
+fn guarded<T, E>(read: impl FnOnce() -> Result<T, E>) -> Result<T, ReadError>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    match panic::catch_unwind(AssertUnwindSafe(read)) {
+        Ok(read) => read.map_err(damaged),
+        Err(_) => Err(damaged(std::io::Error::other("the reader panicked"))),
+    }
+}
+
+fn damaged(error: impl std::error::Error + Send + Sync + 'static) -> ReadError {
+    ReadError::Workbook(Box::new(error))
 }

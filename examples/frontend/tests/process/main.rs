@@ -1,5 +1,7 @@
 //! The program itself: how it starts, and how it ends.
 
+mod hostile_files;
+
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
@@ -356,6 +358,39 @@ fn a_folder_with_a_file_of_somebody_else_is_left_as_it_is() {
         let left: Vec<_> = std::fs::read_dir(folder.path()).expect("a folder").collect();
         assert_eq!(left.len(), 1, "nothing was made in it: {left:?}");
     }
+}
+
+#[test]
+#[cfg(unix)]
+fn what_is_no_file_or_no_folder_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let flags = ["--data", data.to_str().expect("UTF-8")];
+    std::fs::write(&data, "a text").expect("written");
+    let (ok, said) = ends(&flags);
+    assert!(!ok && said.contains("data is no folder"), "{said}");
+    std::fs::remove_file(&data).expect("removed");
+    drop(Running::start(&flags));
+    for (name, what) in [("lock", "file"), ("leads.db", "file"), ("uploads", "folder")] {
+        let (path, kept) = (data.join(name), folder.path().join("kept"));
+        std::fs::rename(&path, &kept).expect("moved away");
+        // Whoever opens a pipe waits for its other end.
+        let made = Command::new("mkfifo").arg(&path).status();
+        assert!(made.expect("mkfifo runs").success());
+        let (ok, said) = ends(&flags);
+        assert!(!ok && said.contains(&format!("{name} is no {what}")), "{said}");
+        std::fs::remove_file(&path).expect("removed");
+        std::fs::rename(&kept, &path).expect("put back");
+    }
+    drop(Running::start(&flags));
+}
+
+#[test]
+fn a_filter_of_log_lines_that_is_none_is_said() {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_frontend"));
+    let output = program.env("RUST_LOG", "frontend=loud").output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("RUST_LOG"), "{said}");
 }
 
 /// Runs the program, which has to end by itself: whether well, and what it said.
