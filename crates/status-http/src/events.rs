@@ -38,10 +38,13 @@ pub(crate) async fn events(
     Id(id): Id,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let place = api.usage.stream(&caller.owner)?;
     let snapshots = api.jobs(caller).watch_after(id, seen::last_event(&headers).as_ref()).await?;
     let shutdown = api.shutdown.clone();
     let events = snapshots
-        .map(|snapshot| -> Result<Event, Infallible> {
+        .map(move |snapshot| -> Result<Event, Infallible> {
+            // Held as long as the stream.
+            let _ = &place;
             let event = Event::default().event("snapshot").id(snapshot.token().to_string());
             Ok(event.json_data(&*snapshot).unwrap_or_else(|error| {
                 tracing::error!(%error, "a snapshot could not be written as JSON");

@@ -9,7 +9,6 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use status_core::{Cancelled, Damaged, FileInfo, HistoryEntry, JobId, NewJob, PageRequest, Snapshot, Status};
 
@@ -47,17 +46,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
         let (parts, body) = request.into_parts();
         let too_long = |_| Problem::invalid(format!("The request has more than {MAX_BODY} bytes."));
         let bytes = axum::body::to_bytes(body, MAX_BODY).await.map_err(too_long)?;
-        let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
-        let Json(value) =
-            Json::from_request(Request::from_parts(as_json(parts), Body::from(bytes)), state).await?;
+        let request =
+            if bytes.is_empty() { empty(parts) } else { Request::from_parts(parts, Body::from(bytes)) };
+        let Json(value) = Json::from_request(request, state).await?;
         Ok(Self(value))
     }
 }
 
 /// An empty request carries no content type, and is an empty object.
-fn as_json(mut parts: Parts) -> Parts {
+fn empty(mut parts: Parts) -> Request {
     parts.headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
-    parts
+    Request::from_parts(parts, Body::from("{}"))
 }
 
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -83,6 +82,9 @@ pub(crate) struct CreatedJob {
     responses((status = 201, body = CreatedJob, headers(("Location" = String))),
         (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 413, body = Problem, content_type = "application/problem+json"),
+        (status = 415, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u64)),
+            description = "`too-many`: past the caller's limits"),
         (status = 422, body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn create(
     State(api): State<Api>,
@@ -105,7 +107,15 @@ pub(crate) async fn create(
             key.to_str().map_err(|_| Problem::invalid("Idempotency-Key must be printable ASCII."))?,
         );
     }
-    let job = api.jobs(caller).create(new).await?;
+    caller.may_create(&api)?;
+    let jobs = api.jobs(caller);
+    // Who repeats a request by its key may be at the limit because of what the first one made.
+    let most = api.limits.open_jobs + usize::from(headers.contains_key("idempotency-key"));
+    if jobs.count_open(most).await? >= most {
+        let detail = "Too many of your jobs are not over yet. Wait for some of them, or cancel them.";
+        return Err(Problem::too_many(detail, Duration::from_secs(30)));
+    }
+    let job = jobs.create(new).await?;
     let upload = api.uploads.ticket(job.id, &file).await.map_err(|error| storage_failed(job.id, &*error))?;
     let location = format!("{}/{}", uri.path().trim_end_matches('/'), job.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(CreatedJob { job, upload }))
@@ -184,13 +194,15 @@ pub(crate) async fn show(
     query: QueryString<ShowQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let jobs = api.jobs(caller);
     let known = Known::of(&headers);
     let wait = query.0.wait.unwrap_or(0.0);
     if !(0.0..=3_600.0).contains(&wait) {
         return Err(Problem::invalid("wait is a number of seconds, at most 20."));
     }
-    let snapshot = if wait > 0.0 && !known.is_empty() {
+    let waits = wait > 0.0 && !known.is_empty();
+    let _place = waits.then(|| api.usage.stream(&caller.owner)).transpose()?;
+    let jobs = api.jobs(caller);
+    let snapshot = if waits {
         next_change(&api, &jobs, id, Duration::from_secs_f64(wait.min(MAX_WAIT)), &known).await?
     } else {
         known.snapshot(&jobs, id).await?

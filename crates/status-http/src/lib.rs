@@ -3,6 +3,14 @@
 //! Every job belongs to the caller that created it; who is calling is told by an extractor of the embedder's. For
 //! anyone else a job does not exist (404). Errors are `application/problem+json` (RFC 9457) and tell nothing internal.
 //!
+//! What callers may do at a time is bounded ([`Limits`]), pages of other sites change nothing ([`Origins`]), and an
+//! [`Observer`] is told who did what.
+//!
+//! # Behind a proxy
+//! Let the proxy strip what callers must not say of themselves: whatever header the extractor believes (here `x-user`), and
+//! [`Limits::peer_header`]. It must pass `Host`, `Origin` and `Sec-Fetch-Site` on as they came, and not buffer
+//! `text/event-stream`.
+//!
 //! ```
 //! use std::{convert::Infallible, sync::Arc};
 //! use axum::{Router, extract::FromRequestParts, http::request::Parts};
@@ -44,13 +52,16 @@
 mod errors;
 mod events;
 mod jobs;
+mod limits;
+mod observer;
 mod openapi;
+mod origin;
 mod problem;
 mod query;
 mod seen;
 mod table;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
 use axum::{
@@ -59,12 +70,17 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use serde::Serialize;
 use status_core::{FileInfo, JobId, OwnedJobs, OwnerId, Tracker};
 use tokio_util::sync::CancellationToken;
 
+use limits::Usage;
+
+pub use limits::{Limits, Stranger};
+pub use observer::{Answered, Observer};
+pub use origin::{InvalidOrigin, Origins, refuse_cross_site};
 pub use problem::Problem;
 pub use query::QueryString;
 pub use status_core::BoxError;
@@ -116,13 +132,49 @@ pub struct Api {
     tracker: Tracker,
     uploads: Arc<dyn Uploads>,
     max_upload_bytes: u64,
+    limits: Limits,
+    usage: Usage,
+    origins: Origins,
+    observer: Option<Arc<dyn Observer>>,
     shutdown: CancellationToken,
 }
 
 impl Api {
-    /// Jobs of `tracker`, files to `uploads`, at most 100 MiB each.
+    /// Jobs of `tracker`, files to `uploads`, at most 100 MiB each; the default [`Limits`], and no other [`Origins`].
     pub fn new(tracker: Tracker, uploads: Arc<dyn Uploads>) -> Self {
-        Self { tracker, uploads, max_upload_bytes: 100 << 20, shutdown: CancellationToken::new() }
+        let limits = Limits::default();
+        Self {
+            tracker,
+            uploads,
+            max_upload_bytes: 100 << 20,
+            usage: Usage::new(&limits),
+            limits,
+            origins: Origins::default(),
+            observer: None,
+            shutdown: CancellationToken::new(),
+        }
+    }
+
+    /// The same with other limits for what callers may do at a time.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.usage = Usage::new(&limits);
+        self.limits = limits;
+        self
+    }
+
+    /// The same for pages of these origins, too.
+    #[must_use]
+    pub fn with_origins(mut self, origins: Origins) -> Self {
+        self.origins = origins;
+        self
+    }
+
+    /// The same, telling `observer` of every request.
+    #[must_use]
+    pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
     }
 
     /// The same with another limit for the size of a file.
@@ -139,8 +191,8 @@ impl Api {
         self
     }
 
-    fn jobs(&self, Caller(owner): Caller) -> OwnedJobs {
-        self.tracker.owned_by(owner)
+    fn jobs(&self, caller: Caller) -> OwnedJobs {
+        self.tracker.owned_by(caller.owner)
     }
 }
 
@@ -159,18 +211,37 @@ where
         .route("/jobs/{id}/history", get(jobs::history))
         .route("/jobs/{id}/errors", get(errors::errors))
         .route_layer(middleware::from_fn_with_state(api.clone(), identify::<C>));
-    Router::new()
+    let cors = api.origins.cors();
+    let router = Router::new()
         .merge(owned)
+        .route("/jobs/{id}/{*rest}", any(async || Problem::not_found()))
         .route("/openapi.json", get(openapi::document))
         .route("/job-status.js", get(component))
         .route("/healthz", get(health))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
-        .with_state(api)
+        .layer(middleware::from_fn_with_state(api.origins.clone(), refuse_cross_site))
+        .layer(middleware::from_fn_with_state(api.clone(), observer::observe))
+        .with_state(api);
+    match cors {
+        Some(cors) => router.layer(cors),
+        None => router,
+    }
 }
 
 /// Whoever is calling, as the embedder's extractor told.
 #[derive(Clone, Debug)]
-struct Caller(OwnerId);
+struct Caller {
+    owner: OwnerId,
+    /// Where strangers are counted, for one.
+    stranger_from: Option<Option<IpAddr>>,
+}
+
+impl Caller {
+    /// Strangers are new owners each time: their number is bounded by where they come from.
+    fn may_create(&self, api: &Api) -> Result<(), Problem> {
+        self.stranger_from.map_or(Ok(()), |peer| api.usage.stranger(peer))
+    }
+}
 
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;
@@ -189,8 +260,15 @@ where
         Ok(caller) => caller.into(),
         Err(rejection) => return rejection.into_response(),
     };
-    parts.extensions.insert(Caller(owner));
-    let mut response = next.run(Request::from_parts(parts, body)).await;
+    let is_stranger = parts.extensions.get::<Stranger>().is_some();
+    let stranger_from = is_stranger.then(|| limits::peer(&parts, api.limits.peer_header.as_ref()));
+    let caller = Caller { owner, stranger_from };
+    parts.extensions.insert(caller.clone());
+    let mut response = match api.usage.request(&caller.owner) {
+        Ok(_places) => next.run(Request::from_parts(parts, body)).await,
+        Err(problem) => problem.into_response(),
+    };
+    response.extensions_mut().insert(caller);
     // What is said of somebody's jobs is for them alone.
     let private = HeaderValue::from_static("private, no-store");
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(private);

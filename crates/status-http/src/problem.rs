@@ -1,6 +1,6 @@
 //! Errors as callers see them: problem details (RFC 9457) with a stable `type`, and nothing internal.
 
-use std::io::ErrorKind;
+use std::{io::ErrorKind, time::Duration};
 
 use axum::{
     extract::rejection::{JsonRejection, QueryRejection},
@@ -22,7 +22,14 @@ pub struct Problem {
     status: u16,
     /// What happened this time, and what to do.
     detail: String,
+    /// Seconds, for the header.
+    #[serde(skip)]
+    retry_after: Option<u64>,
 }
+
+/// A problem's type, for whoever observes answers.
+#[derive(Clone, Copy)]
+pub(crate) struct Kind(pub(crate) &'static str);
 
 impl Problem {
     /// A problem of kind `kind`.
@@ -32,7 +39,18 @@ impl Problem {
         title: &'static str,
         detail: impl Into<String>,
     ) -> Self {
-        Self { kind, title, status: status.as_u16(), detail: detail.into() }
+        Self { kind, title, status: status.as_u16(), detail: detail.into(), retry_after: None }
+    }
+
+    /// 429: there are too many already; try again after so long.
+    pub fn too_many(detail: impl Into<String>, wait: Duration) -> Self {
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many", "Too many at once", detail);
+        Self { retry_after: Some(wait.as_secs() + 1), ..problem }
+    }
+
+    /// 404: there is nothing at this address.
+    pub fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", "There is nothing here.")
     }
 
     /// 400 for a request that cannot be understood.
@@ -55,7 +73,9 @@ impl Problem {
     /// 503: try again.
     pub fn unavailable() -> Self {
         let detail = "The service is busy or being restarted. Try again in a few seconds.";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Temporarily unavailable", detail)
+        let problem =
+            Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Temporarily unavailable", detail);
+        Self { retry_after: Some(2), ..problem }
     }
 
     /// 507: what is kept has no room.
@@ -150,6 +170,10 @@ fn capitalised(sentence: &str) -> String {
 
 impl From<JsonRejection> for Problem {
     fn from(rejection: JsonRejection) -> Self {
+        if rejection.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            let detail = "Send JSON, and say so: Content-Type: application/json.";
+            return Self::new(rejection.status(), "unsupported-media-type", "Not declared as JSON", detail);
+        }
         Self { status: rejection.status().as_u16(), ..Self::invalid(rejection.body_text()) }
     }
 }
@@ -167,9 +191,10 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        response.extensions_mut().insert(Kind(self.kind));
         response
     }
 }

@@ -24,7 +24,7 @@ use status_core::{
     FileInfo, ItemError, Job, JobId, JobState, ManualClock, NewJob, OwnedJobs, OwnerId, Page, PageRequest,
     Policy, Status, StatusStore, StoreError, Timestamp, Tolerance, Totals, Tracker, Written,
 };
-use status_http::{Api, UploadTicket, Uploads};
+use status_http::{Api, Stranger, UploadTicket, Uploads};
 use status_memory::MemoryStore;
 use tower::ServiceExt;
 
@@ -47,9 +47,19 @@ impl Service {
 
     /// A process over another view of the memory.
     pub(crate) fn process_over(&self, store: impl StatusStore) -> Process {
+        self.process_with(store, |api| api)
+    }
+
+    /// A process with other settings.
+    pub(crate) fn process_with(&self, store: impl StatusStore, set: impl FnOnce(Api) -> Api) -> Process {
         let tracker = Tracker::new(Arc::new(store)).with_clock(self.clock.clone()).with_noun("Leads");
-        let api = Api::new(tracker.clone(), Arc::new(Storage));
+        let api = set(Api::new(tracker.clone(), Arc::new(Storage)));
         Process { router: status_http::router::<User>(api), tracker }
+    }
+
+    /// The memory itself.
+    pub(crate) fn memory(&self) -> Arc<MemoryStore> {
+        self.memory.clone()
     }
 
     /// A store whose eventual reads come from the moment of [`Lagging::remember`].
@@ -144,10 +154,16 @@ impl Process {
         if !headers.iter().any(|(name, _)| *name == "x-user") {
             request = request.header("x-user", "alice");
         }
+        if !body.is_empty() && !headers.iter().any(|(name, _)| *name == "content-type") {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Body::from(body.to_owned())).expect("a request");
+        let mut request = request.body(Body::from(body.to_owned())).expect("a request");
+        if request.headers()["x-user"].to_str().expect("text").starts_with("stranger") {
+            request.extensions_mut().insert(Stranger);
+        }
         self.router.clone().oneshot(request).await.expect("infallible")
     }
 
