@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
+use axum::http::HeaderName;
 use clap::Parser;
 use leads::NormaliserKind;
 use status_core::Policy;
@@ -50,6 +51,14 @@ pub struct Config {
     /// How long a job is kept after it has ended; at least 1h, at most 3653days.
     #[arg(long, env = "STATUS_RETENTION", default_value = "90days", value_parser = retention)]
     pub retention: Duration,
+    /// A file of keys by which visitors' cookies are signed: one a line, of at least 32 characters, the newest first; older
+    /// ones are still believed. Without it visitors are forgotten when this process ends, unless there is --data.
+    #[arg(long, env = "STATUS_COOKIE_KEYS")]
+    pub cookie_keys: Option<PathBuf>,
+    /// The header by which a proxy in front says where a request comes from, such as x-forwarded-for; only if every request
+    /// comes through it.
+    #[arg(long, env = "STATUS_PEER_HEADER")]
+    pub peer_header: Option<HeaderName>,
     /// The program that reads files, each in a process of its own that a hostile file can end; it is called with
     /// `read-file`. If there is none, they are read by this process.
     #[arg(skip)]

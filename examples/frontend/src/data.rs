@@ -10,7 +10,7 @@ use std::{
 use leads::SqliteLeads;
 use status_sqlite::SqliteStore;
 
-use crate::StartError;
+use crate::{StartError, owner::Keys};
 
 /// What the folder of release 0.1 holds: tables of an embedded DynamoDB.
 const OLD: &str = "tables.db";
@@ -20,6 +20,8 @@ pub(crate) struct Data {
     pub(crate) leads: SqliteLeads,
     /// The folder of the uploads.
     pub(crate) uploads: PathBuf,
+    /// By which visitors are known.
+    pub(crate) keys: Keys,
     /// As long as it is open, no other process gets the folder.
     pub(crate) lock: File,
 }
@@ -29,6 +31,7 @@ const STATUS: &str = "status.db";
 const LEADS: &str = "leads.db";
 const LOCK: &str = "lock";
 const UPLOADS: &str = "uploads";
+const KEYS: &str = "cookie.keys";
 /// What SQLite puts beside a file.
 const LOGS: [&str; 3] = ["-wal", "-shm", "-journal"];
 /// What file systems put at their top.
@@ -48,8 +51,10 @@ impl Data {
             return Err(StartError::ForeignData { folder: folder.to_owned() });
         }
         // The lock is the folder's: what is elsewhere could be used by two processes at once.
-        for (name, kind) in
-            [(STATUS, Kind::File), (LEADS, Kind::File), (LOCK, Kind::File), (UPLOADS, Kind::Folder)]
+        for (name, kind) in [STATUS, LEADS, LOCK, KEYS]
+            .map(|name| (name, Kind::File))
+            .into_iter()
+            .chain([(UPLOADS, Kind::Folder)])
         {
             if folder.join(name).is_symlink() {
                 return Err(StartError::LinkedData { path: folder.join(name) });
@@ -65,8 +70,10 @@ impl Data {
         match open_files(folder).await {
             Ok((store, leads)) => {
                 let uploads = folder.join(UPLOADS);
-                make_private(&uploads).and_then(|()| restrict(folder, &uploads)).map_err(failed)?;
-                Ok(Self { store, leads, uploads, lock })
+                make_private(&uploads).map_err(failed)?;
+                let keys = Keys::read_or_make(&folder.join(KEYS)).map_err(failed)?;
+                restrict(folder, &uploads).map_err(failed)?;
+                Ok(Self { store, leads, uploads, keys, lock })
             }
             Err(error) => {
                 // Whose folder it is, is not known: what was not there before goes again. Logs go first: one that is left
@@ -184,7 +191,9 @@ fn restrict(folder: &Path, uploads: &Path) -> io::Result<()> {
             set(&folder.join(format!("{file}{suffix}")), 0o600)?;
         }
     }
-    set(&folder.join(LOCK), 0o600)?;
+    for name in [LOCK, KEYS] {
+        set(&folder.join(name), 0o600)?;
+    }
     set(uploads, 0o700)?;
     for upload in fs::read_dir(uploads)? {
         let upload = upload?;

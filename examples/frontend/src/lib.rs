@@ -15,6 +15,7 @@ mod page;
 mod pipeline;
 mod queue;
 mod reading;
+mod server;
 mod uploads;
 
 use std::{
@@ -25,13 +26,13 @@ use ::leads::{DeepSeekError, LeadTable, Normaliser, NormaliserKind};
 use axum::{Router, middleware, routing::get};
 use caller::Caller;
 use status_core::{BoxError, Policy, Tolerance, Tracker};
-use status_http::Api;
+use status_http::{Api, Limits, Origins, refuse_cross_site};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use backend::Backend;
 pub use config::{Config, QueueKind, StoreKind, UploadsKind};
-use owner::Visitor;
+use owner::{Keys, Visitor};
 use pipeline::{Delayed, Patient, Pipeline};
 use queue::Queue;
 use reading::Reader;
@@ -125,6 +126,14 @@ pub enum StartError {
         /// What should be there.
         what: &'static str,
     },
+    /// The keys of cookies cannot be used.
+    #[error("cannot use the keys in {path}")]
+    CookieKeys {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: std::io::Error,
+    },
     /// AWS was asked for.
     #[error(
         "this program was built without AWS; with it: \
@@ -171,7 +180,7 @@ impl Frontend {
         policy.retention = config.retention;
         policy.track_starts = true;
         policy.tolerance = TOLERANCE;
-        let Backend { store, leads, uploads } = Backend::open(config).await?;
+        let Backend { store, leads, uploads, keys } = Backend::open(config).await?;
         let tracker = Tracker::new(store).with_policy(policy).with_noun("Leads");
         let mut connect = String::new();
         let (storage, receive): (Arc<dyn status_http::Uploads>, _) = match (&config.uploads, &config.queue) {
@@ -188,10 +197,13 @@ impl Frontend {
             _ => return Err(StartError::Combination(TOGETHER)),
         };
         tasks.spawn(sweep(tracker.clone(), shutdown.clone()));
+        let mut limits = Limits::default();
+        limits.peer_header = config.peer_header.clone();
         let api = Api::new(tracker.clone(), storage)
             .with_max_upload_bytes(config.max_upload_bytes)
+            .with_limits(limits)
             .with_shutdown(shutdown.clone());
-        let app = app(api, State { leads }, receive, &connect);
+        let app = app(api, State { leads }, receive, keys, &connect);
         Ok(Self { listener, address, app, shutdown, tasks })
     }
 
@@ -212,8 +224,7 @@ impl Frontend {
             tracing::info!("stopping");
             stopping.cancel();
         });
-        let server = axum::serve(listener, app).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-        let server = tokio::spawn(server.into_future());
+        let server = tokio::spawn(server::serve(listener, app, shutdown.clone()));
         shutdown.cancelled().await;
         tasks.close();
         let drained = tokio::time::timeout(DRAIN, async {
@@ -221,7 +232,7 @@ impl Frontend {
             server.await
         });
         match drained.await {
-            Ok(Ok(served)) => served,
+            Ok(Ok(())) => Ok(()),
             Ok(Err(panicked)) => Err(std::io::Error::other(panicked)),
             Err(_) => {
                 tracing::warn!("some work did not end in time and is left");
@@ -254,22 +265,16 @@ fn work_here(
     Ok(Local { tracker: tracker.clone(), uploads: Arc::new(uploads), pipeline, retention: config.retention })
 }
 
-fn app(api: Api, state: State, receive: Router, connect: &str) -> Router {
+fn app(api: Api, state: State, receive: Router, keys: Keys, connect: &str) -> Router {
     Router::new()
         .route("/leads", get(leads_page::leads))
         .with_state(state)
         .merge(receive)
         .merge(page::router())
         .merge(status_http::router::<Visitor>(api))
-        .fallback(async || {
-            status_http::Problem::new(
-                axum::http::StatusCode::NOT_FOUND,
-                "not-found",
-                "Not found",
-                "There is nothing here.",
-            )
-        })
-        .layer(middleware::from_fn(owner::recognise))
+        .fallback(async || status_http::Problem::not_found())
+        .layer(middleware::from_fn_with_state(keys, owner::recognise))
+        .layer(middleware::from_fn_with_state(Origins::default(), refuse_cross_site))
         .layer(middleware::from_fn_with_state(page::policy(connect), page::protect))
 }
 

@@ -9,6 +9,8 @@ use axum::{
     routing::get,
 };
 
+use crate::owner;
+
 pub(crate) fn router() -> Router {
     let asset = |kind: &'static str, body: &'static str| {
         get(async move || {
@@ -31,14 +33,21 @@ pub(crate) fn policy(storage: &str) -> HeaderValue {
 }
 
 pub(crate) async fn protect(State(policy): State<HeaderValue>, request: Request, next: Next) -> Response {
+    let is_secure = owner::is_secure(request.headers());
     let mut response = next.run(request).await;
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     for (name, value) in [
         ("x-content-type-options", "nosniff"),
         ("referrer-policy", "same-origin"),
         ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
+        ("permissions-policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
     ] {
         response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    if is_secure {
+        let a_year = HeaderValue::from_static("max-age=31536000");
+        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, a_year);
     }
     response
 }

@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use axum::{
     Json, Router,
-    body::Body,
+    body::{Body, HttpBody},
     extract::{Path, State as Shared},
     http::StatusCode,
     routing::put,
@@ -20,7 +20,12 @@ use futures::TryStreamExt;
 use status_core::{Actor, Error, FileInfo, JobId, OwnerId, PageRequest, Snapshot, Status, Tracker};
 use status_http::{BoxError, Problem, UploadTicket};
 use tempfile::TempPath;
-use tokio::{fs, io::AsyncWriteExt, sync::OwnedSemaphorePermit};
+use tokio::{
+    fs,
+    io::AsyncWriteExt,
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout_at},
+};
 
 use crate::{
     owner::Visitor,
@@ -31,6 +36,10 @@ use crate::{
 
 /// How the names of files begin whose bytes are still coming.
 const PART: &str = ".part-";
+
+/// How long an upload may take beside what its bytes may take, and how many of them have to come in a second.
+const PATIENCE: Duration = Duration::from_secs(30);
+const SLOWEST: u64 = 4 << 10;
 
 /// A folder of files by job.
 #[derive(Debug)]
@@ -72,21 +81,38 @@ impl Uploads {
         self.folder.join(job.to_string())
     }
 
-    /// Writes a file as it comes, under a name of its own. Nothing of it is kept unless all of it came.
-    async fn write(&self, body: Body) -> Result<TempPath, UploadError> {
+    /// Writes a file as it comes, under a name of its own. Nothing of it is kept unless all of it came, and in time.
+    async fn write(&self, body: Body, file: Option<&FileInfo>) -> Result<TempPath, UploadError> {
+        let size = file.map(|file| file.size);
+        // Before anything of it is sent, where the sender waits for a word.
+        self.takes(body.size_hint().lower(), size)?;
+        let begun = Instant::now();
         let part = tempfile::Builder::new().prefix(PART).tempfile_in(&self.folder)?.into_temp_path();
-        let mut file = fs::File::create(&part).await?;
+        let mut out = fs::File::create(&part).await?;
         let mut bytes = 0_u64;
         let mut chunks = body.into_data_stream();
-        while let Some(chunk) = chunks.try_next().await.map_err(|_| UploadError::CutOff)? {
+        loop {
+            let until = begun + PATIENCE + Duration::from_secs(bytes / SLOWEST);
+            let next = timeout_at(until, chunks.try_next()).await.map_err(|_| UploadError::TooSlow)?;
+            let Some(chunk) = next.map_err(|_| UploadError::CutOff)? else { break };
             bytes += chunk.len() as u64;
-            if bytes > self.max_bytes {
-                return Err(UploadError::TooLarge(self.max_bytes));
-            }
-            file.write_all(&chunk).await?;
+            self.takes(bytes, size)?;
+            out.write_all(&chunk).await?;
         }
-        file.sync_all().await?;
+        if let Some(size) = size.filter(|size| *size != bytes) {
+            return Err(UploadError::OtherSize { size });
+        }
+        out.sync_all().await?;
         Ok(part)
+    }
+
+    /// Whether so many bytes may come, of a file of that size.
+    fn takes(&self, bytes: u64, size: Option<u64>) -> Result<(), UploadError> {
+        match size {
+            _ if bytes > self.max_bytes => Err(UploadError::TooLarge(self.max_bytes)),
+            Some(size) if bytes > size => Err(UploadError::OtherSize { size }),
+            _ => Ok(()),
+        }
     }
 
     /// Makes it the job's file.
@@ -122,7 +148,7 @@ impl Local {
     async fn receive(&self, owner: OwnerId, id: JobId, body: Body) -> Result<Snapshot, Problem> {
         let job = self.tracker.owned_by(owner).snapshot(id).await?;
         takes_a_file(&job)?;
-        let part = self.uploads.write(body).await.map_err(|error| problem(id, error))?;
+        let part = self.uploads.write(body, job.file.as_ref()).await.map_err(|error| problem(id, error))?;
         // Whoever has sent all of it may go: a job that knows of its file is split.
         let kept = tokio::spawn(self.clone().keep(job, part)).await;
         kept.unwrap_or_else(|_| Err(Problem::internal()))
@@ -299,6 +325,10 @@ enum UploadError {
     CutOff,
     #[error("the file has more than {0} bytes")]
     TooLarge(u64),
+    #[error("other than the {size} bytes that were announced came")]
+    OtherSize { size: u64 },
+    #[error("it comes too slowly")]
+    TooSlow,
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
@@ -315,6 +345,15 @@ fn problem(job: JobId, error: UploadError) -> Problem {
     match error {
         UploadError::CutOff => Problem::invalid("The upload was cut off. Send the file again."),
         UploadError::TooLarge(max) => Problem::too_large(max),
+        UploadError::OtherSize { size } => {
+            let detail =
+                format!("The job is for a file of {size} bytes; more or fewer came. Send that file.");
+            Problem::new(StatusCode::BAD_REQUEST, "file-size-differs", "Another file than was said", detail)
+        }
+        UploadError::TooSlow => {
+            let detail = "The file comes too slowly. Try again with a better connection.";
+            Problem::new(StatusCode::REQUEST_TIMEOUT, "upload-too-slow", "Too slow", detail)
+        }
         UploadError::Io(error) => {
             tracing::error!(%job, error = &error as &dyn StdError, "an upload could not be written");
             if error.kind() == std::io::ErrorKind::StorageFull {
@@ -409,15 +448,16 @@ mod tests {
         assert_eq!(kept, [gone.as_str(), unreadable.as_str(), note.as_str(), "folder", "thesis.doc"]);
     }
 
-    const ONE: &str = "Email\none@example.com\n";
-    const OTHER: &str = "Email\nother@example.com\nanother@example.com\n";
+    /// Of the same size; blank lines are no rows.
+    const ONE: &str = "Email\none@example.com\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n";
+    const OTHER: &str = "Email\nother@example.com\nan@example.com\n";
 
     fn alice() -> OwnerId {
         OwnerId::new("alice").expect("a name")
     }
 
     fn new_upload() -> NewJob {
-        NewJob::new(FileInfo::new("leads.csv", 100, "text/csv").expect("a good file"))
+        NewJob::new(FileInfo::new("leads.csv", OTHER.len() as u64, "text/csv").expect("a good file"))
     }
 
     async fn waiting_for_a_file() -> (Local, JobId) {
@@ -503,6 +543,31 @@ mod tests {
         assert!(!has_arrived().await);
         assert_eq!(local.send(id, ONE).await, StatusCode::OK);
         assert!(has_arrived().await);
+    }
+
+    #[tokio::test]
+    async fn a_file_of_another_size_than_was_said_is_refused_and_leaves_nothing() {
+        let (local, id) = waiting_for_a_file().await;
+        let longer = OTHER.repeat(2);
+        let streamed = |text: &str| Body::from_stream(stream::iter([std::io::Result::Ok(text.to_owned())]));
+        for body in
+            [Body::from(longer.clone()), streamed(&longer), Body::from("Email\n"), streamed("Email\n")]
+        {
+            assert_eq!(local.send(id, body).await, StatusCode::BAD_REQUEST);
+        }
+        assert_eq!(std::fs::read_dir(&local.uploads.folder).expect("a folder").count(), 0);
+        assert_eq!(local.send(id, OTHER).await, StatusCode::OK);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_comes_too_slowly_is_refused_and_leaves_nothing() {
+        let (local, id) = waiting_for_a_file().await;
+        let drip = stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            Some((std::io::Result::Ok("E"), ()))
+        });
+        assert_eq!(local.send(id, Body::from_stream(drip)).await, StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(std::fs::read_dir(&local.uploads.folder).expect("a folder").count(), 0);
     }
 
     #[tokio::test]

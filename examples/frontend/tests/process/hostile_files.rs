@@ -3,7 +3,7 @@
 use std::{fs, path::Path, process::Stdio};
 
 use super::{
-    BufRead, BufReader, Command, Duration, Instant, Running, Write, answer, header, upload, wait_for,
+    BufRead, BufReader, Command, Duration, Instant, Running, Write, answer, create, upload, wait_for,
 };
 
 /// Starts the program as a shell does that bounds it.
@@ -24,9 +24,7 @@ fn bounded(data: &Path) -> Running {
 
 /// Somebody new uploads a file; where the job is, and the cookie.
 fn send(running: &Running, file: &[u8]) -> (String, String) {
-    let body = r#"{"file_name":"a.csv","size":400,"content_type":"text/csv"}"#;
-    let created = answer(&mut running.request("POST /jobs", body));
-    let (job, cookie) = (header(&created, "location:"), header(&created, "set-cookie:"));
+    let (job, cookie) = create(running, file.len());
     let mut stream = std::net::TcpStream::connect(&running.address).expect("it listens");
     let path = job.replace("/jobs/", "/uploads/");
     let (host, len) = (&running.address, file.len());

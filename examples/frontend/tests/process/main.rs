@@ -29,8 +29,8 @@ impl Running {
 
     fn request(&self, head: &str, body: &str) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).expect("it listens");
-        write!(stream, "{head} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-            .expect("sent");
+        let head = format!("{head} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json");
+        write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).expect("sent");
         stream
     }
 
@@ -62,10 +62,8 @@ fn answer(stream: &mut TcpStream) -> String {
 #[test]
 fn sigterm_during_processing_ends_streams_and_exits_cleanly_in_time() {
     let mut running = Running::start(&["--batch-delay", "1s"]);
-    let body = r#"{"file_name":"a.csv","size":400,"content_type":"text/csv"}"#;
-    let created = answer(&mut running.request("POST /jobs", body));
-    let (job, cookie) = (header(&created, "location:"), header(&created, "set-cookie:"));
     let csv = format!("name\n{}", "Ada\n".repeat(900));
+    let (job, cookie) = create(&running, csv.len());
     let upload = format!("PUT {}", job.replace("/jobs/", "/uploads/"));
     let with_cookie = |head: &str| head.to_owned() + " HTTP/1.1\r\nCookie: " + &cookie + "\r\nX-Rest:";
     assert!(answer(&mut running.request(&with_cookie(&upload), &csv)).starts_with("HTTP/1.1 200"));
@@ -114,12 +112,10 @@ fn killed_ten_times_a_job_in_a_folder_is_finished_and_each_batch_counted_once() 
     let folder = tempfile::tempdir().expect("a folder");
     let flags = ["--data", folder.path().to_str().expect("UTF-8"), "--batch-delay", "2ms", "--workers", "8"];
     let mut running = Running::start(&flags);
-    let body = r#"{"file_name":"a.csv","size":400000,"content_type":"text/csv"}"#;
-    let created = answer(&mut running.request("POST /jobs", body));
-    let (job, cookie) = (header(&created, "location:"), header(&created, "set-cookie:"));
-    let with_cookie = |head: &str| head.to_owned() + " HTTP/1.1\r\nCookie: " + &cookie + "\r\nX-Rest:";
     let csv: String = (0..10 * batches).map(|n| format!("Ann,Bee {n},ann{n}@example.com\n")).collect();
     let csv = format!("First Name,Last Name,Email\n{csv}");
+    let (job, cookie) = create(&running, csv.len());
+    let with_cookie = |head: &str| as_visitor(&cookie, head);
     let upload = with_cookie(&format!("PUT {}", job.replace("/jobs/", "/uploads/")));
     assert!(answer(&mut running.request(&upload, &csv)).starts_with("HTTP/1.1 200"));
     let look = |running: &Running, path: &str| {
@@ -162,13 +158,18 @@ fn killed_ten_times_a_job_in_a_folder_is_finished_and_each_batch_counted_once() 
     check(folder.path());
 }
 
+/// Somebody new makes a job for a file of that size; where it is, and the cookie.
+fn create(running: &Running, size: usize) -> (String, String) {
+    let body = format!(r#"{{"file_name":"a.csv","size":{size},"content_type":"text/csv"}}"#);
+    let created = answer(&mut running.request("POST /jobs", &body));
+    (header(&created, "location:"), header(&created, "set-cookie:"))
+}
+
 /// Uploads `rows` leads in a new job; where it is, and the cookie.
 fn upload(running: &Running, rows: u64) -> (String, String) {
-    let body = r#"{"file_name":"a.csv","size":400,"content_type":"text/csv"}"#;
-    let created = answer(&mut running.request("POST /jobs", body));
-    let (job, cookie) = (header(&created, "location:"), header(&created, "set-cookie:"));
     let csv: String = (0..rows).map(|n| format!("Ann,Bee {n},ann{n}@example.com\n")).collect();
     let csv = format!("First Name,Last Name,Email\n{csv}");
+    let (job, cookie) = create(running, csv.len());
     let upload = as_visitor(&cookie, &format!("PUT {}", job.replace("/jobs/", "/uploads/")));
     let taken = answer(&mut running.request(&upload, &csv));
     assert!(taken.starts_with("HTTP/1.1 200"), "{taken}");
