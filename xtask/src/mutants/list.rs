@@ -386,6 +386,46 @@ mutants! {
         "tells what followed from a transaction that was undone":
             "(_, Err(of_all)) =>" => "(Some(Err(own)), Err(_)) => Err(own), (_, Err(of_all)) =>", [Finder { target: Lib("status-sqlite"), tests: "undone" }];
     }
+    "crates/status-sqlite/src/writer.rs" {
+        "acknowledges what SQLite undid unnoticed":
+            "return if is_kept { Err(rolled_back()) } else { Ok(()) };" => "return Ok(());", [Finder { target: Lib("status-sqlite"), tests: "undone_unnoticed" }];
+    }
+    "crates/status-http/src/origin.rs" {
+        "takes requests that another site's page makes":
+            "if request.method().is_safe() ||" => "if true ||", [kit("interface", "another_site")];
+        "believes an origin that begins like a friend's":
+            "self.0.contains(origin)" => "self.0.iter().any(|friend| origin.as_bytes().starts_with(friend.as_bytes()))", [kit("interface", "another_site")];
+    }
+    "crates/status-http/src/limits.rs" {
+        "gives one owner all places":
+            "if count >= self.most {" => "if count >= self.most + 1_000 {", [kit("interface", "at_once")];
+        "never gives a place back":
+            "*count -= 1;" => "*count -= 0;", [kit("interface", "at_once")];
+        "counts no strangers":
+            "if early > self.at_once {" => "if early > self.at_once * 1_000 {", [kit("interface", "strangers")];
+    }
+    "examples/leads/src/read/xls.rs" {
+        "refuses a workbook for a stray cell":
+            "if cells(|sheet| sheet.rows.len()) > MAX_CELLS {" => "if cells(Sheet::rows_between) > MAX_CELLS {", [kit("reading", "stray_cell")];
+    }
+    "examples/leads/src/read/xlsx.rs" {
+        "looks only at parts that are called XML":
+            "is_xml || [" => "[", [kit("bombs", "")];
+    }
+    "examples/frontend/src/reading.rs" {
+        "reads a file for ever that ends its reader":
+            "if deaths >= MAX_DEATHS {" => "if deaths >= MAX_DEATHS + 100 {", [kit("process", "reader_twice")];
+        "takes a stop for a death":
+            "if self.note.as_os_str().is_empty() {" => "if self.deaths == 0 {", [kit("process", "reader_twice")];
+    }
+    "examples/frontend/src/owner.rs" {
+        "believes a cookie that was made up":
+            "hmac::verify(key, secret.as_bytes(), &tag).is_ok()" => "!tag.is_empty()", [Finder { target: Lib("frontend"), tests: "made_up" }];
+    }
+    "examples/frontend/src/server.rs" {
+        "turns new connections away for idle ones":
+            "busy.load(Ordering::Relaxed) == 0)" => "busy.load(Ordering::Relaxed) > 1_000)", [Finder { target: Lib("frontend"), tests: "gives_way" }];
+    }
     "crates/status-sqlite/src/schema.rs" {
         "gives a new job the number of a lost one":
             "PRIMARY KEY AUTOINCREMENT" => "PRIMARY KEY", [kit("file", "lost_row")];
@@ -403,6 +443,8 @@ mutants! {
     "examples/frontend/src/uploads.rs" {
         "says that a file is there that is not":
             "Ok(fs::try_exists(self.path(job)).await?)" => "Ok(true)", [Finder { target: Lib("frontend"), tests: "has_arrived" }];
+        "takes another file than was announced":
+            "Some(size) if bytes > size =>" => "Some(size) if bytes > size * 1_000 =>", [Finder { target: Lib("frontend"), tests: "another_size" }];
         "puts a file in the place of one that is split":
             "takes_a_file(&self.tracker.snapshot_now(id).await?)?;" => "let _ = self.tracker.snapshot_now(id).await?;", [Finder { target: Lib("frontend"), tests: "uploads" }];
     }

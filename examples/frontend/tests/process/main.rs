@@ -1,5 +1,6 @@
 //! The program itself: how it starts, and how it ends.
 
+mod crowds;
 mod hostile_files;
 
 use std::{
@@ -49,7 +50,8 @@ impl Drop for Running {
 
 /// The value of a header in what has come so far.
 fn header(text: &str, name: &str) -> String {
-    let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("the header is there");
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let line = line.unwrap_or_else(|| panic!("{name} in {text}"));
     line.split(';').next().expect("a value").trim().to_owned()
 }
 
