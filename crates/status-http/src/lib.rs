@@ -217,7 +217,8 @@ where
         .route("/jobs/{id}/{*rest}", any(async || Problem::not_found()))
         .route("/openapi.json", get(openapi::document))
         .route("/job-status.js", get(component))
-        .route("/healthz", get(health))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(middleware::from_fn_with_state(api.origins.clone(), refuse_cross_site))
         .layer(middleware::from_fn_with_state(api.clone(), observer::observe))
@@ -282,7 +283,8 @@ async fn component() -> impl IntoResponse {
     )
 }
 
-async fn health(State(api): State<Api>) -> Response {
+/// Whether it can serve. A process that lives and cannot is not helped by being started anew.
+async fn ready(State(api): State<Api>) -> Response {
     // A job that cannot be: the store answers, or it does not.
     let nobody = JobId::from_parts(status_core::Timestamp::UNIX_EPOCH, 0);
     match api.tracker.job(nobody).await {

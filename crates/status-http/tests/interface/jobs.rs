@@ -2,7 +2,7 @@
 
 use axum::http::{Method, StatusCode, header};
 use serde_json::{Value, json};
-use status_core::{BatchIndex, BatchReport, Error, ItemError, NewJob, StoreError};
+use status_core::{BatchIndex, BatchReport, Error, ItemError, JobId, NewJob, StoreError, Timestamp};
 use status_http::Problem;
 
 use crate::support::{Answer, Broken, Process, Service, batch};
@@ -50,6 +50,18 @@ async fn nobody_says_that_a_file_is_uploaded_before_it_is_there() {
         let path = format!("/jobs/{}/uploaded", job["id"].as_str().expect("an id"));
         assert_eq!(kind_of(&process.send(Method::POST, &path, &[], "").await), says, "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_process_whose_store_does_not_answer_lives_and_is_not_ready() {
+    let service = Service::new();
+    let store = service.damaged();
+    let process = service.process_over(store.clone());
+    let statuses =
+        async || [process.get("/healthz", &[]).await.status, process.get("/readyz", &[]).await.status];
+    assert_eq!(statuses().await, [StatusCode::OK, StatusCode::OK]);
+    store.harm(JobId::from_parts(Timestamp::UNIX_EPOCH, 0), Broken::Record);
+    assert_eq!(statuses().await, [StatusCode::OK, StatusCode::INTERNAL_SERVER_ERROR]);
 }
 
 #[tokio::test]
