@@ -26,11 +26,15 @@ impl Backend {
         });
         let keys = keys.transpose()?;
         let keys_or_new = || keys.clone().unwrap_or_else(Keys::of_this_process);
-        let temporary = || Uploads::in_temporary_folder(config.max_upload_bytes).map_err(StartError::Uploads);
+        let temporary = || {
+            Uploads::in_temporary_folder(config.max_upload_bytes, config.max_stored_bytes)
+                .map_err(StartError::Uploads)
+        };
         match (&config.data, config.store) {
             (Some(folder), _) => {
                 let Data { store, leads, uploads, keys: of_folder, lock } = Data::open(folder).await?;
-                let uploads = Uploads::in_folder(&uploads, config.max_upload_bytes, lock);
+                let uploads =
+                    Uploads::in_folder(&uploads, config.max_upload_bytes, config.max_stored_bytes, lock);
                 let keys = keys.unwrap_or(of_folder);
                 Ok(Self { store: Arc::new(store), leads: Arc::new(leads), uploads, keys })
             }

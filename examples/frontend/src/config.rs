@@ -45,6 +45,9 @@ pub struct Config {
     /// The largest file that is accepted.
     #[arg(long, env = "STATUS_MAX_UPLOAD_BYTES", default_value_t = 100 << 20)]
     pub max_upload_bytes: u64,
+    /// The most bytes of all files that are not through.
+    #[arg(long, env = "STATUS_MAX_STORED_BYTES", default_value_t = 10 << 30)]
+    pub max_stored_bytes: u64,
     /// A job that nothing is heard of for longer is shown as stalled.
     #[arg(long, env = "STATUS_STALL_AFTER", default_value = "2m", value_parser = humantime::parse_duration)]
     pub stall_after: Duration,

@@ -4,7 +4,10 @@ use std::{
     error::Error as StdError,
     fs::File,
     path::{Path as FsPath, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -46,9 +49,26 @@ const SLOWEST: u64 = 4 << 10;
 pub(crate) struct Uploads {
     folder: PathBuf,
     max_bytes: u64,
+    /// The most bytes of all files together.
+    max_stored: u64,
+    /// How many bytes of that are still to come.
+    coming: AtomicU64,
     kept: Kept,
     /// Whoever is alone with a job may put its file in place, and say that it is there.
     alone: Rooms<JobId>,
+}
+
+/// Room for bytes that are coming.
+#[derive(Debug)]
+struct Reserved<'a> {
+    of: &'a AtomicU64,
+    bytes: u64,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// What goes when the process ends.
@@ -61,20 +81,35 @@ enum Kept {
 }
 
 impl Uploads {
-    pub(crate) fn in_temporary_folder(max_bytes: u64) -> std::io::Result<Self> {
+    pub(crate) fn in_temporary_folder(max_bytes: u64, max_stored: u64) -> std::io::Result<Self> {
         let temporary = tempfile::Builder::new().prefix("leads-").tempdir()?;
         let folder = temporary.path().to_owned();
-        Ok(Self { folder, max_bytes, kept: Kept::Temporary { _folder: temporary }, alone: Rooms::new(1) })
+        Ok(Self::new(folder, max_bytes, max_stored, Kept::Temporary { _folder: temporary }))
     }
 
     /// Files in a folder that outlives the process, and is its alone as long as `lock` is held.
-    pub(crate) fn in_folder(folder: &FsPath, max_bytes: u64, lock: File) -> Self {
-        Self {
-            folder: folder.to_owned(),
-            max_bytes,
-            kept: Kept::Locked { _lock: lock },
-            alone: Rooms::new(1),
+    pub(crate) fn in_folder(folder: &FsPath, max_bytes: u64, max_stored: u64, lock: File) -> Self {
+        Self::new(folder.to_owned(), max_bytes, max_stored, Kept::Locked { _lock: lock })
+    }
+
+    fn new(folder: PathBuf, max_bytes: u64, max_stored: u64, kept: Kept) -> Self {
+        Self { folder, max_bytes, max_stored, coming: AtomicU64::new(0), kept, alone: Rooms::new(1) }
+    }
+
+    /// Keeps room for so many bytes, until it is dropped.
+    fn reserve(&self, bytes: u64) -> Result<Reserved<'_>, UploadError> {
+        let coming = self.coming.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let reserved = Reserved { of: &self.coming, bytes };
+        let mut stored = coming;
+        for entry in std::fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            // What is still coming has its room already, and what goes while we look has none.
+            let is_coming = entry.file_name().to_str().is_some_and(|name| name.starts_with(PART));
+            if let (false, Ok(metadata)) = (is_coming, entry.metadata()) {
+                stored += metadata.len();
+            }
         }
+        if stored > self.max_stored { Err(UploadError::NoRoom) } else { Ok(reserved) }
     }
 
     pub(crate) fn path(&self, job: JobId) -> PathBuf {
@@ -86,6 +121,7 @@ impl Uploads {
         let size = file.map(|file| file.size);
         // Before anything of it is sent, where the sender waits for a word.
         self.takes(body.size_hint().lower(), size)?;
+        let _room = self.reserve(size.unwrap_or(self.max_bytes))?;
         let begun = Instant::now();
         let part = tempfile::Builder::new().prefix(PART).tempfile_in(&self.folder)?.into_temp_path();
         let mut out = fs::File::create(&part).await?;
@@ -329,6 +365,8 @@ enum UploadError {
     OtherSize { size: u64 },
     #[error("it comes too slowly")]
     TooSlow,
+    #[error("all uploads together have no room for it")]
+    NoRoom,
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
@@ -353,6 +391,10 @@ fn problem(job: JobId, error: UploadError) -> Problem {
         UploadError::TooSlow => {
             let detail = "The file comes too slowly. Try again with a better connection.";
             Problem::new(StatusCode::REQUEST_TIMEOUT, "upload-too-slow", "Too slow", detail)
+        }
+        UploadError::NoRoom => {
+            tracing::warn!(%job, "uploads together have no room for more (--max-stored-bytes)");
+            Problem::storage_full()
         }
         UploadError::Io(error) => {
             tracing::error!(%job, error = &error as &dyn StdError, "an upload could not be written");
@@ -415,7 +457,7 @@ mod tests {
         let tracker = Tracker::new(store);
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let pipeline = Pipeline::new(tracker.clone(), queue, 10, Reader::Here, tasks, shutdown);
-        let uploads = Arc::new(Uploads::in_temporary_folder(1_000).expect("a folder"));
+        let uploads = Arc::new(Uploads::in_temporary_folder(1_000, 100_000).expect("a folder"));
         Local { tracker, uploads, pipeline, retention: RETENTION }
     }
 
@@ -557,6 +599,20 @@ mod tests {
         }
         assert_eq!(std::fs::read_dir(&local.uploads.folder).expect("a folder").count(), 0);
         assert_eq!(local.send(id, OTHER).await, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn all_files_together_have_a_bound_and_what_is_coming_counts() {
+        let (local, id) = waiting_for_a_file().await;
+        let size = OTHER.len() as u64;
+        let taken = local.uploads.path(JobId::new(Timestamp::now()));
+        let file = File::create(&taken).expect("made");
+        file.set_len(local.uploads.max_stored - 2 * size + 1).expect("set");
+        let coming = local.uploads.reserve(size).expect("room for one");
+        assert_eq!(local.send(id, OTHER).await, StatusCode::INSUFFICIENT_STORAGE);
+        drop(coming);
+        assert_eq!(local.send(id, OTHER).await, StatusCode::OK);
+        assert_eq!(local.uploads.coming.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]
