@@ -20,6 +20,8 @@ use crate::{
 
 /// No request of this interface is longer than this.
 const MAX_BODY: usize = 16 << 10;
+/// None takes longer to come.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest long-poll, in seconds.
 const MAX_WAIT: f64 = 20.0;
 
@@ -45,7 +47,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
         let too_long = |_| Problem::invalid(format!("The request has more than {MAX_BODY} bytes."));
-        let bytes = axum::body::to_bytes(body, MAX_BODY).await.map_err(too_long)?;
+        let bytes = tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, MAX_BODY)).await;
+        let bytes = bytes.map_err(|_| Problem::too_slow())?.map_err(too_long)?;
         let request =
             if bytes.is_empty() { empty(parts) } else { Request::from_parts(parts, Body::from(bytes)) };
         let Json(value) = Json::from_request(request, state).await?;

@@ -67,7 +67,7 @@ use async_trait::async_trait;
 use axum::{
     Router,
     extract::{FromRequestParts, Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{any, get, post},
@@ -191,6 +191,14 @@ impl Api {
         self
     }
 
+    /// Counts a caller without an identity against [`Limits::strangers_per_minute`], and tells whether they may have one.
+    ///
+    /// For embedders that hand out identities themselves, such as cookies: who is told no gets none, and is a
+    /// [`Stranger`]. An identity that is free and unbounded would make every other limit void.
+    pub fn admits_stranger(&self, request: &Parts) -> bool {
+        self.usage.stranger(limits::peer(request, self.limits.peer_header.as_ref())).is_ok()
+    }
+
     fn jobs(&self, caller: Caller) -> OwnedJobs {
         self.tracker.owned_by(caller.owner)
     }
@@ -247,7 +255,7 @@ impl Caller {
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut axum::http::request::Parts, _: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         parts.extensions.get::<Self>().cloned().ok_or_else(Problem::internal)
     }
 }

@@ -23,11 +23,11 @@ use crate::Problem;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Jobs of one owner that are not over. 100.
+    /// Jobs of one owner that are not over. 64.
     pub open_jobs: usize,
-    /// Streams of events and long-polls of one owner. 32.
+    /// Streams of events and long-polls of one owner. 64.
     pub streams: usize,
-    /// Requests of one owner that are not answered yet, waiting ones included. 64.
+    /// Requests of one owner that are not answered yet, waiting ones included. 256.
     pub requests: usize,
     /// The same of everybody; beyond it the answer is 503. 1,000.
     pub all_requests: usize,
@@ -44,9 +44,9 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            open_jobs: 100,
-            streams: 32,
-            requests: 64,
+            open_jobs: 64,
+            streams: 64,
+            requests: 256,
             all_requests: 1_000,
             strangers_per_minute: 60,
             peer_header: None,

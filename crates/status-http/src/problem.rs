@@ -48,6 +48,12 @@ impl Problem {
         Self { retry_after: Some(wait.as_secs() + 1), ..problem }
     }
 
+    /// 408: what was announced does not come.
+    pub fn too_slow() -> Self {
+        let detail = "What was announced does not come, or too slowly. Send it again.";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "Too slow", detail)
+    }
+
     /// 404: there is nothing at this address.
     pub fn not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", "There is nothing here.")

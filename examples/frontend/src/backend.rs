@@ -21,7 +21,7 @@ pub(crate) struct Backend {
 
 impl Backend {
     pub(crate) async fn open(config: &Config) -> Result<Self, StartError> {
-        let keys = config.cookie_keys.as_deref().map(|path| {
+        let keys = config.cookie_key_file.as_deref().map(|path| {
             Keys::read(path).map_err(|source| StartError::CookieKeys { path: path.to_owned(), source })
         });
         let keys = keys.transpose()?;
@@ -48,7 +48,7 @@ impl Backend {
                 let (store, leads) = crate::aws::tables(config.table.as_deref()).await?;
                 if keys.is_none() {
                     tracing::warn!(
-                        "visitors are forgotten when this process ends; --cookie-keys FILE keeps them"
+                        "visitors are forgotten when this process ends; --cookie-key-file FILE keeps them"
                     );
                 }
                 Ok(Self { store, leads, uploads: temporary()?, keys: keys_or_new() })

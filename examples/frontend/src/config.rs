@@ -56,8 +56,14 @@ pub struct Config {
     pub retention: Duration,
     /// A file of keys by which visitors' cookies are signed: one a line, of at least 32 characters, the newest first; older
     /// ones are still believed. Without it visitors are forgotten when this process ends, unless there is --data.
-    #[arg(long, env = "STATUS_COOKIE_KEYS")]
-    pub cookie_keys: Option<PathBuf>,
+    #[arg(long, env = "STATUS_COOKIE_KEY_FILE")]
+    pub cookie_key_file: Option<PathBuf>,
+    /// The most jobs of one visitor that are not over.
+    #[arg(long, env = "STATUS_MAX_OPEN_JOBS", default_value_t = 64)]
+    pub max_open_jobs: usize,
+    /// The most streams of one visitor.
+    #[arg(long, env = "STATUS_MAX_STREAMS", default_value_t = 64)]
+    pub max_streams: usize,
     /// The header by which a proxy in front says where a request comes from, such as x-forwarded-for; only if every request
     /// comes through it.
     #[arg(long, env = "STATUS_PEER_HEADER")]

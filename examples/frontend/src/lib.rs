@@ -36,7 +36,7 @@ use owner::{Keys, Visitor};
 use pipeline::{Delayed, Patient, Pipeline};
 use queue::Queue;
 use reading::Reader;
-pub use reading::read_file;
+pub use reading::{FILE_NAME, read_file};
 use uploads::{Local, Uploads};
 
 /// How long what is under way may take to end when the server is asked to.
@@ -199,6 +199,8 @@ impl Frontend {
         tasks.spawn(sweep(tracker.clone(), shutdown.clone()));
         let mut limits = Limits::default();
         limits.peer_header = config.peer_header.clone();
+        limits.open_jobs = config.max_open_jobs;
+        limits.streams = config.max_streams;
         let api = Api::new(tracker.clone(), storage)
             .with_max_upload_bytes(config.max_upload_bytes)
             .with_limits(limits)
@@ -271,9 +273,9 @@ fn app(api: Api, state: State, receive: Router, keys: Keys, connect: &str) -> Ro
         .with_state(state)
         .merge(receive)
         .merge(page::router())
-        .merge(status_http::router::<Visitor>(api))
+        .merge(status_http::router::<Visitor>(api.clone()))
         .fallback(async || status_http::Problem::not_found())
-        .layer(middleware::from_fn_with_state(keys, owner::recognise))
+        .layer(middleware::from_fn_with_state((keys, api), owner::recognise))
         .layer(middleware::from_fn_with_state(Origins::default(), refuse_cross_site))
         .layer(middleware::from_fn_with_state(page::policy(connect), page::protect))
 }

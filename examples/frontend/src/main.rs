@@ -27,7 +27,7 @@ enum Command {
     ReadFile {
         #[arg(long)]
         job: JobId,
-        #[arg(long)]
+        #[arg(long, env = frontend::FILE_NAME)]
         file_name: String,
         #[arg(long)]
         rows: u32,

@@ -20,11 +20,13 @@ use ring::{
     hmac,
 };
 use status_core::OwnerId;
-use status_http::{Problem, Stranger};
+use status_http::{Api, Problem, Stranger};
 
 /// The cookie's name. Browsers take the second only over TLS, from this very host, for all of it.
 const COOKIE: &str = "visitor";
 const COOKIE_BY_TLS: &str = "__Host-visitor";
+/// What is somebody's, and the page. Probes and scripts ask for the rest often, and are nobody.
+const OF_SOMEBODY: [&str; 3] = ["/jobs", "/leads", "/uploads"];
 /// The fewest bytes of a key.
 const KEY_BYTES: usize = 32;
 
@@ -72,11 +74,12 @@ impl Keys {
         format!("{secret}.{}", HEXLOWER.encode(hmac::sign(&self.0[0], secret.as_bytes()).as_ref()))
     }
 
-    /// The secret of a cookie that we have made.
-    fn verify<'a>(&self, cookie: &'a str) -> Option<&'a str> {
+    /// The secret of a cookie that we have made, and whether the newest key signed it.
+    fn verify<'a>(&self, cookie: &'a str) -> Option<(&'a str, bool)> {
         let (secret, tag) = cookie.split_once('.')?;
         let tag = HEXLOWER.decode(tag.as_bytes()).ok()?;
-        self.0.iter().any(|key| hmac::verify(key, secret.as_bytes(), &tag).is_ok()).then_some(secret)
+        let signed = self.0.iter().position(|key| hmac::verify(key, secret.as_bytes(), &tag).is_ok())?;
+        Some((secret, signed == 0))
     }
 }
 
@@ -103,22 +106,32 @@ pub(crate) fn is_secure(headers: &HeaderMap) -> bool {
     headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https")
 }
 
-/// Knows the browser by its cookie, or gives it one.
-pub(crate) async fn recognise(State(keys): State<Keys>, mut request: Request, next: Next) -> Response {
-    let is_secure = is_secure(request.headers());
+/// Knows the browser by its cookie, or gives it one, so many a minute to each address.
+pub(crate) async fn recognise(
+    State((keys, api)): State<(Keys, Api)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let is_secure = is_secure(&parts.headers);
     let name = if is_secure { COOKIE_BY_TLS } else { COOKIE };
-    let known = cookie(request.headers(), name).and_then(|cookie| keys.verify(&cookie).map(str::to_owned));
-    let is_new = known.is_none();
-    let secret = known.unwrap_or_else(|| HEXLOWER.encode(&random::<16>()));
+    let known = cookies(&parts.headers, name)
+        .find_map(|cookie| keys.verify(&cookie).map(|(secret, is_newest)| (secret.to_owned(), is_newest)));
+    let gets_cookie = match &known {
+        // Signed anew before the older key goes.
+        Some((_, is_newest)) => !is_newest,
+        None => is_of_somebody(parts.uri.path()) && api.admits_stranger(&parts),
+    };
+    if known.is_none() && !gets_cookie {
+        parts.extensions.insert(Stranger);
+    }
+    let secret = known.map_or_else(|| HEXLOWER.encode(&random::<16>()), |(secret, _)| secret);
     let Some(visitor) = visitor(&secret) else {
         return axum::response::IntoResponse::into_response(Problem::internal());
     };
-    request.extensions_mut().insert(visitor);
-    if is_new {
-        request.extensions_mut().insert(Stranger);
-    }
-    let mut response = next.run(request).await;
-    if is_new {
+    parts.extensions.insert(visitor);
+    let mut response = next.run(Request::from_parts(parts, body)).await;
+    if gets_cookie {
         let cookie = Cookie::build((name, keys.sign(&secret)))
             .path("/")
             .http_only(true)
@@ -132,16 +145,21 @@ pub(crate) async fn recognise(State(keys): State<Keys>, mut request: Request, ne
     response
 }
 
+fn is_of_somebody(path: &str) -> bool {
+    path == "/" || OF_SOMEBODY.iter().any(|begin| path.starts_with(begin))
+}
+
 /// What is kept names the owner, but does not let anybody act as the owner.
 fn visitor(secret: &str) -> Option<Visitor> {
     let digest = HEXLOWER.encode(&digest(&SHA256, secret.as_bytes()).as_ref()[..16]);
     OwnerId::new(format!("visitor-{digest}")).ok().map(Visitor)
 }
 
-fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
+/// All cookies of this name: others may have set one, for another path.
+fn cookies<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = String> + 'a {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
-    let mut cookies = cookies.flat_map(Cookie::split_parse).filter_map(Result::ok);
-    cookies.find(|cookie| cookie.name() == name).map(|cookie| cookie.value().to_owned())
+    let cookies = cookies.flat_map(Cookie::split_parse).filter_map(Result::ok);
+    cookies.filter(move |cookie| cookie.name() == name).map(|cookie| cookie.value().to_owned())
 }
 
 fn random<const N: usize>() -> [u8; N] {
@@ -165,10 +183,10 @@ mod tests {
         };
         let by_old = keys(&old).expect("a key").sign("ann");
         let rotated = keys(&format!("{new}\n{old}\n")).expect("two keys");
-        assert_eq!(rotated.verify(&by_old), Some("ann"));
+        assert_eq!(rotated.verify(&by_old), Some(("ann", false)));
         let by_new = rotated.sign("ann");
         let done = keys(&new).expect("a key");
-        assert_eq!((done.verify(&by_new), done.verify(&by_old)), (Some("ann"), None));
+        assert_eq!((done.verify(&by_new), done.verify(&by_old)), (Some(("ann", true)), None));
         for made_up in ["", "ann", "ann.", "bob.00", &by_new.replace("ann", "bob"), &format!("{by_new}00")] {
             assert_eq!(done.verify(made_up), None, "{made_up}");
         }

@@ -132,6 +132,11 @@ impl<K: Eq + Hash> Rooms<K> {
         self.room(whose).acquire_owned().await.expect("nobody closes a room")
     }
 
+    /// A place in this room, if there is one.
+    pub(crate) fn try_enter(&self, whose: K) -> Option<OwnedSemaphorePermit> {
+        self.room(whose).try_acquire_owned().ok()
+    }
+
     /// Waits until nobody has a place in this room.
     pub(crate) async fn empty(&self, whose: K) {
         let places = u32::try_from(self.size).unwrap_or(u32::MAX);

@@ -20,11 +20,13 @@ use tokio::{
 };
 
 /// What a reader may have of memory and of a processor; and, should it hang, of time.
-const MAX_MEMORY: u64 = 512 << 20;
+const MAX_MEMORY: u64 = 768 << 20;
 const MAX_CPU: Duration = Duration::from_secs(30);
 const MAX_TIME: Duration = Duration::from_secs(120);
-/// A file during whose reading the reader has died so often is not read again.
+/// A file that has ended its reader so often is not read again; nor is one during whose reading this process has ended so often,
+/// which has other reasons as a rule.
 const MAX_DEATHS: u32 = 2;
+const MAX_ENDS: u32 = 5;
 
 /// How files are read.
 #[derive(Clone, Debug)]
@@ -105,10 +107,10 @@ async fn in_a_process(
     command
         .arg("read-file")
         .arg(format!("--job={}", upload.job))
-        .arg(format!("--file-name={}", upload.file_name))
         .arg(format!("--rows={batch_size}"))
-        // It needs no secrets.
+        // It needs no secrets; and what somebody's file is called is nothing for a list of processes.
         .env_clear()
+        .env(FILE_NAME, upload.file_name)
         .stdin(file)
         .stdout(batches)
         .stderr(Stdio::piped())
@@ -147,48 +149,72 @@ fn took_too_long(_: ExitStatus) -> bool {
     false
 }
 
-/// One reading of a file. That it has begun is written beside the file, and goes when it has ended well or was given up: what
-/// stays was ended with its process.
+/// One reading of a file. That it has begun is written beside the file, and goes when it has ended or was given up; that it
+/// ended its reader stays.
 struct Attempt {
     note: PathBuf,
-    deaths: u32,
+    before: Ends,
+    is_death: bool,
+}
+
+/// How often the reading of a file has ended with this process, and how often with its reader.
+#[derive(Clone, Copy, Default)]
+struct Ends {
+    of_process: u32,
+    of_reader: u32,
+}
+
+impl Ends {
+    /// What cannot be read was not written to its end: the disk was full, or the machine stopped.
+    fn read(note: &Path) -> io::Result<Self> {
+        match fs::read_to_string(note) {
+            Ok(text) => {
+                let mut numbers = text.split_whitespace().map_while(|number| number.parse().ok());
+                let mut next = || numbers.next().unwrap_or_default();
+                Ok(Self { of_process: next(), of_reader: next() })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write(self, note: &Path) -> io::Result<()> {
+        let Self { of_process, of_reader } = self;
+        if of_process + of_reader == 0 {
+            return fs::remove_file(note);
+        }
+        let mut file = File::create(note)?;
+        write!(file, "{of_process} {of_reader}")?;
+        file.sync_all()
+    }
 }
 
 impl Attempt {
     fn begin(file: &Path) -> Result<Self, Unread> {
         let note = note(file);
-        let deaths = match fs::read_to_string(&note) {
-            Ok(deaths) => deaths.trim().parse().unwrap_or(MAX_DEATHS),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-            Err(error) => return Err(error.into()),
-        };
-        if deaths >= MAX_DEATHS {
+        let before = Ends::read(&note)?;
+        if before.of_reader >= MAX_DEATHS || before.of_process >= MAX_ENDS {
             return Err(refused());
         }
-        let mut written = File::create(&note)?;
-        write!(written, "{}", deaths + 1)?;
-        written.sync_all()?;
-        Ok(Self { note, deaths })
+        Ends { of_process: before.of_process + 1, ..before }.write(&note)?;
+        Ok(Self { note, before, is_death: false })
     }
 
-    /// Its end counts as a death.
+    /// It has ended its reader.
     fn died(mut self) {
-        self.note = PathBuf::new();
+        self.is_death = true;
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if self.note.as_os_str().is_empty() {
-            return;
-        }
-        let before = if self.deaths == 0 {
-            fs::remove_file(&self.note)
-        } else {
-            fs::write(&self.note, self.deaths.to_string())
-        };
-        if let Err(error) = before {
-            tracing::warn!(note = ?self.note, %error, "a note about a reading cannot be taken back");
+        let ends = Ends { of_reader: self.before.of_reader + u32::from(self.is_death), ..self.before };
+        match ends.write(&self.note) {
+            // In a temporary folder, it may have gone with it.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(note = ?self.note, %error, "a note about a reading cannot be brought up to date");
+            }
+            _ => {}
         }
     }
 }
@@ -201,6 +227,9 @@ fn refused() -> Unread {
                 .into(),
     }
 }
+
+/// By which a reader is told what its file is called.
+pub const FILE_NAME: &str = "FILE_NAME";
 
 /// The extension of a note, beside the file it is about.
 const NOTE: &str = "deaths";
@@ -242,6 +271,9 @@ pub fn read_file(job: JobId, file_name: &str, rows: u32) -> io::Result<()> {
 #[cfg(unix)]
 fn limit() -> io::Result<()> {
     use rustix::process::{Resource, Rlimit, nice, setrlimit};
+    // Nobody waits for it any more when the process is gone that began it.
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     // Beside the rows there are the names of jobs and of files.
     let file = 2 * MAX_ROWS_BYTES;
     for (resource, most) in [(Resource::As, MAX_MEMORY), (Resource::Fsize, file), (Resource::Core, 0)] {

@@ -59,12 +59,18 @@ async fn serve_one(
     let _ = stream.set_nodelay(true);
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(STALLED));
-    let busy = connection.busy.clone();
+    let (busy, receiving) = (connection.busy.clone(), connection.receiving.clone());
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
-        let (app, busy) = (app.clone(), Busy::new(&busy));
+        let (app, busy, receiving) = (app.clone(), Busy::new(&busy), Busy::new(&receiving));
         async move {
-            let response = app.oneshot(request.map(Body::new)).await?;
+            let request = request.map(|body| {
+                Body::new(body.map_frame(move |frame| {
+                    let _ = &receiving;
+                    frame
+                }))
+            });
+            let response = app.oneshot(request).await?;
             // It is busy as long as there is something to send.
             Ok::<_, std::convert::Infallible>(response.map(|body| {
                 body.map_frame(move |frame| {
@@ -96,7 +102,8 @@ async fn serve_one(
     }
 }
 
-/// All connections. Where they are too many, the oldest that waits for a request gives way to a new one.
+/// All connections. Where they are too many, the oldest that waits for a request gives way to a new one, or else the oldest
+/// whose request is still coming.
 #[derive(Clone, Debug)]
 struct Connections {
     all: Arc<Mutex<All>>,
@@ -106,7 +113,15 @@ struct Connections {
 #[derive(Debug, Default)]
 struct All {
     next: u64,
-    open: BTreeMap<u64, (Arc<AtomicUsize>, CancellationToken)>,
+    open: BTreeMap<u64, Open>,
+}
+
+#[derive(Clone, Debug)]
+struct Open {
+    /// How many requests are under way, and how many of them are still coming.
+    busy: Arc<AtomicUsize>,
+    receiving: Arc<AtomicUsize>,
+    evicted: CancellationToken,
 }
 
 impl Connections {
@@ -114,20 +129,25 @@ impl Connections {
         Self { all: Arc::default(), most }
     }
 
-    /// A place for one more; none if all are busy.
+    /// A place for one more; none if all are being answered.
     fn admit(&self) -> Option<Connection> {
         let mut all = lock(&self.all);
         if all.open.len() >= self.most {
-            let idle = all.open.iter().find(|(_, (busy, _))| busy.load(Ordering::Relaxed) == 0);
-            let oldest = idle.map(|(number, _)| *number)?;
-            let (_, evicted) = all.open.remove(&oldest)?;
-            evicted.cancel();
+            let idle = |open: &Open| open.busy.load(Ordering::Relaxed) == 0;
+            let receiving = |open: &Open| open.receiving.load(Ordering::Relaxed) > 0;
+            let first = |gives_way: &dyn Fn(&Open) -> bool| {
+                all.open.iter().find(|(_, open)| gives_way(open)).map(|(number, _)| *number)
+            };
+            let oldest = first(&idle).or_else(|| first(&receiving))?;
+            all.open.remove(&oldest)?.evicted.cancel();
         }
         let number = all.next;
         all.next += 1;
-        let (busy, evicted) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
-        all.open.insert(number, (busy.clone(), evicted.clone()));
-        Some(Connection { number, all: self.all.clone(), busy, evicted })
+        let open =
+            Open { busy: Arc::default(), receiving: Arc::default(), evicted: CancellationToken::new() };
+        all.open.insert(number, open.clone());
+        let Open { busy, receiving, evicted } = open;
+        Some(Connection { number, all: self.all.clone(), busy, receiving, evicted })
     }
 }
 
@@ -135,8 +155,8 @@ impl Connections {
 struct Connection {
     number: u64,
     all: Arc<Mutex<All>>,
-    /// How many requests are under way.
     busy: Arc<AtomicUsize>,
+    receiving: Arc<AtomicUsize>,
     evicted: CancellationToken,
 }
 
@@ -197,6 +217,11 @@ mod tests {
         assert!(!first.evicted.is_cancelled() && second.evicted.is_cancelled());
         let other = Busy::new(&third.busy);
         assert!(connections.admit().is_none(), "nobody is idle");
+        let receiving = Busy::new(&third.receiving);
+        let instead = connections.admit().expect("what is still coming gives way");
+        assert!(!first.evicted.is_cancelled() && third.evicted.is_cancelled());
+        let third = instead;
+        let other = (other, Busy::new(&third.busy), receiving);
         drop((busy, second));
         let fourth = connections.admit().expect("the first is idle");
         assert!(first.evicted.is_cancelled() && !third.evicted.is_cancelled());

@@ -1,11 +1,12 @@
 //! Uploads to the process itself: the bytes go to a temporary file, named by the job and by nothing a user typed.
 
 use std::{
+    collections::HashMap,
     error::Error as StdError,
     fs::File,
     path::{Path as FsPath, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -29,6 +30,7 @@ use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     owner::Visitor,
@@ -43,6 +45,8 @@ const PART: &str = ".part-";
 /// How long an upload may take beside what its bytes may take, and how many of them have to come in a second.
 const PATIENCE: Duration = Duration::from_secs(30);
 const SLOWEST: u64 = 4 << 10;
+/// How many files of one owner come at once.
+const UPLOADS_OF_ONE: usize = 8;
 
 /// A folder of files by job.
 #[derive(Debug)]
@@ -56,6 +60,19 @@ pub(crate) struct Uploads {
     kept: Kept,
     /// Whoever is alone with a job may put its file in place, and say that it is there.
     alone: Rooms<JobId>,
+    /// Who sends files now.
+    owners: Rooms<OwnerId>,
+    /// The uploads that are coming. Of a job it is the last one that has begun.
+    writers: Mutex<HashMap<JobId, CancellationToken>>,
+}
+
+/// Does something when it is dropped.
+struct Gone<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for Gone<F> {
+    fn drop(&mut self) {
+        self.0();
+    }
 }
 
 /// Room for bytes that are coming.
@@ -93,7 +110,32 @@ impl Uploads {
     }
 
     fn new(folder: PathBuf, max_bytes: u64, max_stored: u64, kept: Kept) -> Self {
-        Self { folder, max_bytes, max_stored, coming: AtomicU64::new(0), kept, alone: Rooms::new(1) }
+        let (coming, writers) = (AtomicU64::new(0), Mutex::default());
+        let (alone, owners) = (Rooms::new(1), Rooms::new(UPLOADS_OF_ONE));
+        Self { folder, max_bytes, max_stored, coming, kept, alone, owners, writers }
+    }
+
+    /// [`write`](Self::write), given up when another upload of the job begins: whoever sends a file again does not wait for
+    /// what is left of the first time.
+    async fn write_alone(
+        &self,
+        job: JobId,
+        body: Body,
+        file: Option<&FileInfo>,
+    ) -> Result<TempPath, UploadError> {
+        let writers = || self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        let replaced = CancellationToken::new();
+        if let Some(before) = writers().insert(job, replaced.clone()) {
+            before.cancel();
+        }
+        let _gone = Gone(|| {
+            let mut writers = writers();
+            // Whoever has come meanwhile is not this one.
+            if !replaced.is_cancelled() {
+                writers.remove(&job);
+            }
+        });
+        replaced.run_until_cancelled(self.write(body, file)).await.unwrap_or(Err(UploadError::Replaced))
     }
 
     /// Keeps room for so many bytes, until it is dropped.
@@ -123,8 +165,9 @@ impl Uploads {
         self.takes(body.size_hint().lower(), size)?;
         let _room = self.reserve(size.unwrap_or(self.max_bytes))?;
         let begun = Instant::now();
-        let part = tempfile::Builder::new().prefix(PART).tempfile_in(&self.folder)?.into_temp_path();
-        let mut out = fs::File::create(&part).await?;
+        // Opened once: who opens it by its name may make it anew after it was given up.
+        let (out, part) = tempfile::Builder::new().prefix(PART).tempfile_in(&self.folder)?.into_parts();
+        let mut out = fs::File::from_std(out);
         let mut bytes = 0_u64;
         let mut chunks = body.into_data_stream();
         loop {
@@ -182,9 +225,16 @@ impl Local {
     /// A file that is in place while its job is still uploading is of an upload that nobody was told to have worked: another
     /// may take its place. Once the job knows of its file, it stays as it is.
     async fn receive(&self, owner: OwnerId, id: JobId, body: Body) -> Result<Snapshot, Problem> {
-        let job = self.tracker.owned_by(owner).snapshot(id).await?;
+        let job = self.tracker.owned_by(owner.clone()).snapshot(id).await?;
         takes_a_file(&job)?;
-        let part = self.uploads.write(body, job.file.as_ref()).await.map_err(|error| problem(id, error))?;
+        let _place = self.uploads.owners.try_enter(owner).ok_or_else(|| {
+            Problem::too_many("Too many of your files are coming at once.", Duration::from_secs(2))
+        })?;
+        let part = self
+            .uploads
+            .write_alone(id, body, job.file.as_ref())
+            .await
+            .map_err(|error| problem(id, error))?;
         // Whoever has sent all of it may go: a job that knows of its file is split.
         let kept = tokio::spawn(self.clone().keep(job, part)).await;
         kept.unwrap_or_else(|_| Err(Problem::internal()))
@@ -365,6 +415,8 @@ enum UploadError {
     OtherSize { size: u64 },
     #[error("it comes too slowly")]
     TooSlow,
+    #[error("another one has begun")]
+    Replaced,
     #[error("all uploads together have no room for it")]
     NoRoom,
     #[error(transparent)]
@@ -388,9 +440,10 @@ fn problem(job: JobId, error: UploadError) -> Problem {
                 format!("The job is for a file of {size} bytes; more or fewer came. Send that file.");
             Problem::new(StatusCode::BAD_REQUEST, "file-size-differs", "Another file than was said", detail)
         }
-        UploadError::TooSlow => {
-            let detail = "The file comes too slowly. Try again with a better connection.";
-            Problem::new(StatusCode::REQUEST_TIMEOUT, "upload-too-slow", "Too slow", detail)
+        UploadError::TooSlow => Problem::too_slow(),
+        UploadError::Replaced => {
+            let detail = "Another upload of this job's file has begun. This one is given up.";
+            Problem::new(StatusCode::CONFLICT, "upload-replaced", "Another upload has begun", detail)
         }
         UploadError::NoRoom => {
             tracing::warn!(%job, "uploads together have no room for more (--max-stored-bytes)");
@@ -419,7 +472,7 @@ async fn receive(
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Mutex, time::Duration};
+    use std::time::Duration;
 
     use axum::response::IntoResponse;
     use futures::{StreamExt, stream};
@@ -429,7 +482,7 @@ mod tests {
     };
     use status_memory::MemoryStore;
     use tokio::sync::oneshot;
-    use tokio_util::{sync::CancellationToken, task::TaskTracker};
+    use tokio_util::task::TaskTracker;
 
     use super::*;
     use crate::{queue::Queue, reading::Reader};
@@ -639,14 +692,21 @@ mod tests {
             let local = local.clone();
             async move { local.send(id, slow).await }
         });
-        let parts = || std::fs::read_dir(&local.uploads.folder).expect("a folder").count();
-        while parts() == 0 {
+        let files = || {
+            let entries = std::fs::read_dir(&local.uploads.folder).expect("a folder");
+            let names =
+                entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("text"));
+            // What is noted while it is read comes and goes.
+            names.filter(|name| !reading::is_note(name)).collect::<Vec<_>>()
+        };
+        while files().is_empty() {
             tokio::task::yield_now().await;
         }
         assert_eq!(local.send(id, ONE).await, StatusCode::OK);
-        end.send(()).expect("it is still coming");
+        // Nobody waits for the rest of it.
+        let _ = end.send(());
         assert_eq!(slow.await.expect("no panic"), StatusCode::CONFLICT);
-        assert_eq!((local.file(id).as_str(), parts()), (ONE, 1));
+        assert_eq!((local.file(id).as_str(), files()), (ONE, vec![id.to_string()]));
         assert_eq!(local.rows(id).await, Some(1));
     }
 

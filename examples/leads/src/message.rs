@@ -28,7 +28,8 @@ pub struct BatchMessage {
     pub leads: Vec<RawLead>,
 }
 
-/// A row as the file has it. In JSON an object of column → value, in the file's order.
+/// A row as the file has it. In JSON an object of column → value, in the file's order;
+/// what a short row lacks is not in it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RawLead {
     columns: Columns,
@@ -53,10 +54,15 @@ impl RawLead {
         self.columns.iter().map(String::as_str).zip(values)
     }
 
+    /// What the row has itself: of a short one, no more. So a few bytes of a file never become many.
+    fn own(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.columns.iter().map(String::as_str).zip(self.values.iter())
+    }
+
     /// How many bytes the row has as JSON.
     pub fn json_len(&self) -> usize {
         let punctuation = r#""":"","#.len();
-        self.iter()
+        self.own()
             .map(|(column, value)| escaped_len(column) + escaped_len(value) + punctuation)
             .sum::<usize>()
             + 2
@@ -74,8 +80,8 @@ fn escaped_len(text: &str) -> usize {
 
 impl Serialize for RawLead {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.columns.len()))?;
-        for (column, value) in self.iter() {
+        let mut map = serializer.serialize_map(Some(self.values.len().min(self.columns.len())))?;
+        for (column, value) in self.own() {
             map.serialize_entry(column, value)?;
         }
         map.end()

@@ -149,9 +149,35 @@ fn a_stray_cell_far_away_costs_nothing_and_is_read() {
     let far = ["Name=Ada", "Name=Grace", "Column 256=1"];
     assert_eq!(shown(&hostile::xls(1, &[(0xFFFF, 255)])), far);
     assert_eq!(shown(&hostile::xls(3, &[(0xFFFF, 255)])), [far, far, far].concat());
+    // Wide and long, but for one cell.
+    let long: Vec<_> = (3..40_000).map(|row| (row, 1)).chain([(2, 255)]).collect();
+    let rows = shown(&hostile::xls(1, &long));
+    assert_eq!(
+        (rows.len(), rows[1].as_str(), rows[2].as_str()),
+        (39_999, "Name=Grace|Column 256=1", "Column 2=1")
+    );
     // The row is named as people see it.
     let error = rows_of(Cursor::new(hostile::xls(1, &[(0xFFFF, 1_000)]))).expect_err("too many columns");
     assert!(matches!(error, ReadError::TooManyColumns { row: 65_536 }), "{error}");
+}
+
+#[test]
+fn full_and_large_workbooks_are_read_whatever_else_is_in_them() {
+    let full: Vec<_> = (3..62_000).flat_map(|row| (0..50).map(move |column| (row, column))).collect();
+    assert_eq!(
+        rows_of(Cursor::new(hostile::xls(1, &full))).expect("read").len(),
+        61_996,
+        "the first full row names the columns"
+    );
+    assert_eq!(shown(&hostile::with_other_parts()), ["Name=Ada", "Name=Grace"]);
+}
+
+#[test]
+fn a_short_row_is_no_longer_than_it_is() {
+    let file = format!("{}\na\n", (0..1_000).map(|n| format!("Column {n}")).collect::<Vec<_>>().join(","));
+    let rows = rows_of(file.as_bytes()).expect("read");
+    assert_eq!(serde_json::to_string(&rows[0]).expect("JSON"), r#"{"Column 0":"a"}"#);
+    assert_eq!((rows[0].json_len(), rows[0].iter().count()), (17, 1_000));
 }
 
 #[test]

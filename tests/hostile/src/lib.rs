@@ -48,6 +48,7 @@ pub fn files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             renamed_sheet("xl/media/image1.png", 400),
             "workbook-expands",
         ),
+        ("xlsx, a worksheet that is listed again and again", repeated_sheet(200, 100), "workbook-damaged"),
         ("xlsx, entities of entities", entities(), "workbook-damaged"),
         ("xlsx, half of it", truncated, "workbook-damaged"),
         ("csv, 16,000 equal names", header(&vec!["Name"; 16_000].join(",")), "too-many-columns"),
@@ -134,6 +135,52 @@ fn renamed_sheet(name: &str, mib: usize) -> Vec<u8> {
     zip.finish().expect("finished").into_inner()
 }
 
+/// A workbook whose only part of so many MiB is so many worksheets.
+fn repeated_sheet(times: usize, mib: usize) -> Vec<u8> {
+    let end = "</sheetData></worksheet>";
+    let mut book = ZipArchive::new(Cursor::new(bomb(SHEET, SHEET_BEGIN, "<x/>", mib, end))).expect("a zip");
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
+    for index in 0..book.len() {
+        let part = book.by_index_raw(index).expect("a part");
+        if part.name().expect("a name") != "xl/workbook.xml" {
+            zip.raw_copy_file(part).expect("copied");
+        }
+    }
+    let mut workbook = book.by_name("xl/workbook.xml").expect("there");
+    let workbook = std::io::read_to_string(&mut workbook).expect("text");
+    let sheets: String =
+        (1..=times).map(|n| format!(r#"<sheet name="S{n}" sheetId="{n}" r:id="rId1"/>"#)).collect();
+    let (before, rest) = workbook.split_once("<sheets>").expect("sheets");
+    let (_, after) = rest.split_once("</sheets>").expect("sheets");
+    zip.start_file("xl/workbook.xml", options).expect("a part");
+    zip.write_all(format!("{before}<sheets>{sheets}</sheets>{after}").as_bytes()).expect("written");
+    zip.finish().expect("finished").into_inner()
+}
+
+/// A sound workbook with parts that are of no use for its rows: pictures with long texts, data of its connections, copies of
+/// its rows for pivot tables.
+pub fn with_other_parts() -> Vec<u8> {
+    let mut book = ZipArchive::new(Cursor::new(workbook())).expect("a zip");
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    for index in 0..book.len() {
+        zip.raw_copy_file(book.by_index_raw(index).expect("a part")).expect("copied");
+    }
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
+    for (name, begin, mib) in [
+        ("xl/media/image1.svg", "<svg><image href='data:", 1),
+        ("customXml/item1.xml", "<DataMashup>", 1),
+        ("xl/pivotCache/pivotCacheRecords1.xml", "<pivotCacheRecords>", 150),
+        ("xl/drawings/vmlDrawing1.vml", "<xml>", 1),
+    ] {
+        zip.start_file(name, options).expect("a part");
+        zip.write_all(begin.as_bytes()).expect("written");
+        let block = "A".repeat(MIB);
+        (0..mib).for_each(|_| zip.write_all(block.as_bytes()).expect("written"));
+    }
+    zip.finish().expect("finished").into_inner()
+}
+
 /// "A billion laughs."
 fn entities() -> Vec<u8> {
     let mut text = String::from(r#"<?xml version="1.0"?><!DOCTYPE worksheet [<!ENTITY e0 "ha">"#);
@@ -148,9 +195,9 @@ fn entities() -> Vec<u8> {
     with_part(SHEET, |zip| zip.write_all(text.as_bytes()).expect("written"))
 }
 
-/// One cell in each row, now on the left, now on the right.
+/// One cell in each row, each further to the right, so that no column is empty.
 pub fn spread(width: u16) -> Vec<(u16, u16)> {
-    (0..=u16::MAX).map(|row| (row, if row % 2 == 0 { 0 } else { width })).collect()
+    (0..=u16::MAX).map(|row| (row, row % (width + 1))).collect()
 }
 
 /// An old workbook: in each sheet a small table of people, and numbers in these cells (row, column) beside it. Each sheet says

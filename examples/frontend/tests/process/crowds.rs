@@ -4,7 +4,7 @@ use std::{net::TcpStream, process::Stdio};
 
 use super::{
     BufRead, BufReader, Command, Duration, Instant, Read, Running, Write, answer, as_visitor, create, header,
-    upload, wait_for,
+    upload_as, visitor, wait_for,
 };
 
 /// Starts the program as a shell does that bounds its open files, whatever it would like to have.
@@ -22,13 +22,13 @@ fn with_few_files(flags: &[&str]) -> Running {
 }
 
 /// Whoever comes beside the crowd finds the server healthy, 99 times of 100 within 50 ms, and has a row imported.
-fn serves_others(running: &Running, beside: &str) {
+fn serves_others(running: &Running, visitor: &str, beside: &str) {
     // Other tests run on this machine, too: what they cost one round they do not cost all.
     let rounds: Vec<_> = (0..5).map(|_| health_p99(running)).collect();
     assert!(rounds.iter().any(|took| *took < Duration::from_millis(50)), "{beside}: {rounds:?}");
     let begun = Instant::now();
-    let (job, cookie) = upload(running, 1);
-    wait_for(running, &cookie, &job, "\"status\":\"completed\"");
+    let job = upload_as(running, visitor, 1);
+    wait_for(running, visitor, &job, "\"status\":\"completed\"");
     assert!(begun.elapsed() < Duration::from_secs(5), "{beside}: {:?}", begun.elapsed());
 }
 
@@ -72,6 +72,7 @@ fn raise_our_own_bound() {
 fn half_open_connections_shut_nobody_out() {
     raise_our_own_bound();
     let running = with_few_files(&[]);
+    let somebody = visitor(&running);
     let half_open: Vec<_> = (0..2_000)
         .map(|number| {
             let mut stream = TcpStream::connect(&running.address).expect("it listens");
@@ -82,14 +83,34 @@ fn half_open_connections_shut_nobody_out() {
             stream
         })
         .collect();
-    serves_others(&running, "half-open connections");
+    serves_others(&running, &somebody, "half-open connections");
     drop(half_open);
+}
+
+/// Their requests begin, and do not end.
+#[test]
+fn requests_that_never_end_shut_nobody_out() {
+    raise_our_own_bound();
+    let running = with_few_files(&[]);
+    let somebody = visitor(&running);
+    let begun: Vec<_> = (0..600)
+        .map(|_| {
+            let mut stream = TcpStream::connect(&running.address).expect("it listens");
+            let head =
+                "POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 90";
+            drop(write!(stream, "{head}\r\n\r\n{{"));
+            stream
+        })
+        .collect();
+    serves_others(&running, &somebody, "requests that never end");
+    drop(begun);
 }
 
 #[test]
 fn streams_and_jobs_of_one_owner_and_of_strangers_shut_nobody_out() {
     raise_our_own_bound();
     let running = with_few_files(&["--batch-delay", "20ms"]);
+    let somebody = visitor(&running);
     let (job, cookie) = create(&running, 100);
     let watch = as_visitor(&cookie, &format!("GET {job}/events"));
     let watching: Vec<_> = (0..2_000)
@@ -100,34 +121,37 @@ fn streams_and_jobs_of_one_owner_and_of_strangers_shut_nobody_out() {
         })
         .filter(|(_, refused)| !refused)
         .collect();
-    assert_eq!(watching.len(), 32, "of one owner");
-    serves_others(&running, "streams");
+    assert_eq!(watching.len(), 64, "of one owner");
+    serves_others(&running, &somebody, "streams");
     drop(watching);
 
     let answers = ask_for_jobs(&running, &cookie, 10_000);
-    assert_eq!((count(&answers, 201), count(&answers, 429)), (99, 9_901), "beside the one that is watched");
-    serves_others(&running, "jobs of one owner");
+    assert_eq!((count(&answers, 201), count(&answers, 429)), (63, 9_937), "beside the one that is watched");
+    serves_others(&running, &somebody, "jobs of one owner");
 
+    let known = visitor(&running);
     let answers = ask_for_jobs(&running, "", 10_000);
     let (made, refused) = (count(&answers, 201), count(&answers, 429));
     assert!(refused > 9_800 && made + refused == 10_000, "strangers from one address: {made} of 10,000");
     let refused = answers.iter().find(|answer| answer.starts_with("HTTP/1.1 429")).expect("some");
     assert!(header(refused, "retry-after:").parse::<u64>().is_ok_and(|seconds| seconds > 0), "{refused}");
-    // Who is known is no stranger.
-    let known = answer(&mut running.request("GET /", ""));
-    let answers = ask_for_jobs(&running, &header(&known, "set-cookie:"), 1);
+    // Nobody gets an identity for nothing any more, and who has one is no stranger.
+    let page = answer(&mut running.request("GET /", ""));
+    assert!(page.starts_with("HTTP/1.1 200") && !page.contains("set-cookie"), "{page}");
+    let answers = ask_for_jobs(&running, &known, 1);
     assert_eq!(count(&answers, 201), 1, "{answers:?}");
 }
 
 #[test]
 fn who_takes_nothing_of_an_answer_is_let_go() {
     let running = with_few_files(&[]);
+    let somebody = visitor(&running);
     let asked = b"GET /job-status.js HTTP/1.1\r\nHost: x\r\n\r\n";
     let all = 5_000 * answer(&mut running.request("GET /job-status.js", "")).len();
     let mut slow = TcpStream::connect(&running.address).expect("it listens");
     slow.set_write_timeout(Some(Duration::from_secs(1))).expect("set");
     let _ = slow.write_all(&asked.repeat(5_000));
-    serves_others(&running, "a slow reader");
+    serves_others(&running, &somebody, "a slow reader");
     std::thread::sleep(Duration::from_secs(35));
     let mut got = Vec::new();
     let _ = slow.read_to_end(&mut got);

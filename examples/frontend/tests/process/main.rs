@@ -162,20 +162,35 @@ fn killed_ten_times_a_job_in_a_folder_is_finished_and_each_batch_counted_once() 
 
 /// Somebody new makes a job for a file of that size; where it is, and the cookie.
 fn create(running: &Running, size: usize) -> (String, String) {
+    let cookie = visitor(running);
+    (create_as(running, &cookie, size), cookie)
+}
+
+/// The cookie of somebody new.
+fn visitor(running: &Running) -> String {
+    header(&answer(&mut running.request("GET /", "")), "set-cookie:")
+}
+
+fn create_as(running: &Running, cookie: &str, size: usize) -> String {
     let body = format!(r#"{{"file_name":"a.csv","size":{size},"content_type":"text/csv"}}"#);
-    let created = answer(&mut running.request("POST /jobs", &body));
-    (header(&created, "location:"), header(&created, "set-cookie:"))
+    let created = answer(&mut running.request(&as_visitor(cookie, "POST /jobs"), &body));
+    header(&created, "location:")
 }
 
 /// Uploads `rows` leads in a new job; where it is, and the cookie.
 fn upload(running: &Running, rows: u64) -> (String, String) {
+    let cookie = visitor(running);
+    (upload_as(running, &cookie, rows), cookie)
+}
+
+fn upload_as(running: &Running, cookie: &str, rows: u64) -> String {
     let csv: String = (0..rows).map(|n| format!("Ann,Bee {n},ann{n}@example.com\n")).collect();
     let csv = format!("First Name,Last Name,Email\n{csv}");
-    let (job, cookie) = create(running, csv.len());
-    let upload = as_visitor(&cookie, &format!("PUT {}", job.replace("/jobs/", "/uploads/")));
+    let job = create_as(running, cookie, csv.len());
+    let upload = as_visitor(cookie, &format!("PUT {}", job.replace("/jobs/", "/uploads/")));
     let taken = answer(&mut running.request(&upload, &csv));
     assert!(taken.starts_with("HTTP/1.1 200"), "{taken}");
-    (job, cookie)
+    job
 }
 
 fn as_visitor(cookie: &str, head: &str) -> String {

@@ -2,8 +2,8 @@
 //!
 //! Our library makes one dense table of all cells between the first and the last of a sheet, of every sheet, before it gives
 //! any. One stray cell in a far corner, which is common in real files, would take gigabytes. So the records of a workbook's
-//! stream are looked at first ([MS-XLS] §2.1.4), and where its tables would be too large its rows are numbered anew: rows
-//! without cells have no numbers then. It is read from a container of our own, in which that stream is alone.
+//! stream are looked at first ([MS-XLS] §2.1.4), and where its tables would be too large its rows and columns are numbered
+//! anew: those without cells have no numbers then. It is read from a container of our own, in which that stream is alone.
 //!
 //! [MS-XLS]: https://learn.microsoft.com/en-us/openspecs/office_file_formats/ms-xls/
 
@@ -12,8 +12,9 @@ use std::{
     io::{self, Cursor, Read, Write},
 };
 
-use calamine::{Reader, Xls, XlsError};
+use calamine::{Reader, Xls};
 use cfb::CompoundFile;
+use csv::StringRecord;
 
 use super::{
     Found, MAX_COLUMNS, ReadError, damaged, guarded,
@@ -21,7 +22,7 @@ use super::{
 };
 
 /// The most cells of all tables, empty ones included.
-const MAX_CELLS: usize = 3_000_000;
+const MAX_CELLS: usize = 5_000_000;
 
 /// Types of records.
 const BOUNDSHEET: u16 = 0x0085;
@@ -29,28 +30,34 @@ const BOF: u16 = 0x0809;
 const EOF: u16 = 0x000A;
 const DIMENSIONS: u16 = 0x0200;
 const MULRK: u16 = 0x00BD;
+const FILEPASS: u16 = 0x002F;
 /// FORMULA, RSTRING, LABELSST, NUMBER, LABEL, BOOLERR, RK: row and column come first, two bytes each.
 const CELLS: [u16; 7] = [0x0006, 0x00D6, 0x00FD, 0x0203, 0x0204, 0x0205, 0x027E];
 
 pub(super) fn read(file: Cursor<Vec<u8>>, has_header: &mut bool, visit: Visit<'_>) -> Result<(), ReadError> {
     let mut stream = workbook_stream(file)?;
-    let rows = lay_out(&mut stream)?;
+    let places = lay_out(&mut stream)?;
     let file = alone(&stream).map_err(damaged)?;
     drop(stream);
-    let mut encrypted = false;
-    let book =
-        guarded(|| Xls::new(file).inspect_err(|error| encrypted = matches!(error, XlsError::Password)));
-    let mut book = if encrypted { Err(ReadError::Encrypted) } else { book }?;
+    let mut book = guarded(|| Xls::new(file))?;
     let sheets = sheet::visible(book.sheets_metadata());
     for (index, (place, name)) in sheets.iter().enumerate() {
         visit(Found::Stage(format!("reading worksheet {} of {}", index + 1, sheets.len())))?;
         let range = guarded(|| book.worksheet_range(name))?;
-        let first = range.start().map_or(0, |(line, _)| line);
-        let numbers = rows.get(*place).map_or(&[][..], Vec::as_slice);
+        let (first, left) = range.start().unwrap_or_default();
+        let places = places.get(*place);
         let mut table = Table::new();
         for (line, cells) in (first..).zip(range.rows()) {
-            let number = numbers.get(line as usize).map_or(line, |line| u32::from(*line));
-            table.take((number, cells.iter().map(sheet::shown).collect()), visit)?;
+            let mut values = StringRecord::new();
+            for (column, cell) in (left..).zip(cells) {
+                let column = places.map_or(column, |places| places.column(column));
+                // What lies between two columns is empty, as it is left of the first.
+                while places.is_some() && values.len() < column.saturating_sub(left) as usize {
+                    values.push_field("");
+                }
+                values.push_field(&sheet::shown(cell));
+            }
+            table.take((places.map_or(line, |places| places.row(line)), values), visit)?;
         }
         *has_header |= table.end(visit)?;
     }
@@ -82,8 +89,28 @@ fn alone(stream: &[u8]) -> io::Result<Cursor<Vec<u8>>> {
     Ok(file)
 }
 
-/// Sees to it that the tables fit, and gives for each sheet what its rows were numbered before, if they are numbered anew.
-fn lay_out(stream: &mut [u8]) -> Result<Vec<Vec<u16>>, ReadError> {
+/// What the rows and columns of a sheet were numbered before.
+struct Places {
+    rows: Vec<u16>,
+    columns: Vec<u16>,
+}
+
+impl Places {
+    fn row(&self, number: u32) -> u32 {
+        Self::before(&self.rows, number)
+    }
+
+    fn column(&self, number: u32) -> u32 {
+        Self::before(&self.columns, number)
+    }
+
+    fn before(places: &[u16], number: u32) -> u32 {
+        places.get(number as usize).map_or(number, |place| u32::from(*place))
+    }
+}
+
+/// Sees to it that the tables fit, and gives the places of each sheet, if they are numbered anew.
+fn lay_out(stream: &mut [u8]) -> Result<Vec<Places>, ReadError> {
     let begins = sheets(stream)?;
     let mut sheets = Vec::with_capacity(begins.len());
     // Sheets do not share their records. Those of a damaged workbook may, and be looked at again and again.
@@ -101,16 +128,21 @@ fn lay_out(stream: &mut [u8]) -> Result<Vec<Vec<u16>>, ReadError> {
     for (at, len) in dimensions {
         stream[at..at + len].fill(0);
     }
-    let cells = |rows: fn(&Sheet) -> usize| {
-        sheets.iter().map(|sheet| rows(sheet).saturating_mul(sheet.columns)).fold(0, usize::saturating_add)
+    let cells = |of: fn(&BTreeSet<u16>) -> usize| {
+        sheets.iter().map(|sheet| of(&sheet.rows) * of(&sheet.columns)).sum::<usize>()
     };
-    if cells(Sheet::rows_between) <= MAX_CELLS {
+    if cells(between) <= MAX_CELLS {
         return Ok(Vec::new());
     }
-    if cells(|sheet| sheet.rows.len()) > MAX_CELLS {
+    if cells(BTreeSet::len) > MAX_CELLS {
         return Err(ReadError::WorkbookTooSparse);
     }
     Ok(sheets.into_iter().map(|sheet| sheet.number_anew(stream)).collect())
+}
+
+/// From the first to the last.
+fn between(numbers: &BTreeSet<u16>) -> usize {
+    numbers.first().zip(numbers.last()).map_or(0, |(first, last)| usize::from(last - first) + 1)
 }
 
 /// Where the sheets begin, in their order.
@@ -126,6 +158,8 @@ fn sheets(stream: &[u8]) -> Result<Vec<usize>, ReadError> {
                 }
                 begins.push(begin);
             }
+            // What comes after it cannot be told from noise.
+            FILEPASS if number(stream, record.at) != 0 => return Err(ReadError::Encrypted),
             EOF => break,
             _ => {}
         }
@@ -135,12 +169,11 @@ fn sheets(stream: &[u8]) -> Result<Vec<usize>, ReadError> {
 
 /// What is known of a sheet before its table is made.
 struct Sheet {
-    /// Where the cells' records have their rows.
-    cells: Vec<usize>,
-    /// The rows that have cells.
+    /// Where the cells' records have their rows, their columns, and, for several cells in one, their last columns.
+    cells: Vec<(usize, Option<usize>)>,
+    /// The rows and the columns that have cells.
     rows: BTreeSet<u16>,
-    /// From the first column with cells to the last.
-    columns: usize,
+    columns: BTreeSet<u16>,
     /// Where its dimensions stand, and how many bytes they are.
     dimensions: Vec<(usize, usize)>,
     /// How much was looked at.
@@ -149,8 +182,8 @@ struct Sheet {
 
 impl Sheet {
     fn look(stream: &[u8], begin: usize) -> Result<Self, ReadError> {
-        let (mut cells, mut rows, mut dimensions) = (Vec::new(), BTreeSet::new(), Vec::new());
-        let (mut first, mut last) = (u16::MAX, 0);
+        let (mut cells, mut rows, mut columns) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        let mut dimensions = Vec::new();
         // Charts within the sheet have records of their own.
         let mut depth = 0;
         let mut end = begin;
@@ -163,42 +196,48 @@ impl Sheet {
                 _ if depth > 1 => {}
                 DIMENSIONS => dimensions.push((record.at, record.len)),
                 kind if kind == MULRK || CELLS.contains(&kind) => {
-                    let number = |at: usize| u16::from_le_bytes([stream[at], stream[at + 1]]);
-                    if record.len < 4 {
+                    if record.len < 6 {
                         return Err(damaged(io::Error::other("a cell without a place")));
                     }
-                    let (row, column) = (number(record.at), number(record.at + 2));
-                    let until = if kind == MULRK { number(end - 2) } else { column };
-                    if usize::from(column.max(until)) >= MAX_COLUMNS {
+                    let last_at = (kind == MULRK).then_some(end - 2);
+                    let (row, column) = (number(stream, record.at), number(stream, record.at + 2));
+                    let last = last_at.map_or(column, |at| number(stream, at));
+                    if usize::from(last) >= MAX_COLUMNS {
                         return Err(ReadError::TooManyColumns { row: u64::from(row) + 1 });
                     }
-                    cells.push(record.at);
+                    cells.push((record.at, last_at));
                     rows.insert(row);
-                    (first, last) = (first.min(column), last.max(until).max(column));
+                    columns.extend(column..=last);
                 }
                 _ => {}
             }
         }
-        let columns = if cells.is_empty() { 0 } else { usize::from(last - first.min(last)) + 1 };
         Ok(Self { cells, rows, columns, dimensions, bytes: end - begin })
     }
 
-    /// How many rows its table has, from the first with cells to the last.
-    fn rows_between(&self) -> usize {
-        let (first, last) = (self.rows.first(), self.rows.last());
-        first.zip(last).map_or(0, |(first, last)| usize::from(last - first) + 1)
-    }
-
-    /// Numbers its rows from 0, in their order; what they were numbered before.
-    fn number_anew(self, stream: &mut [u8]) -> Vec<u16> {
-        let rows: Vec<_> = self.rows.into_iter().collect();
-        for at in self.cells {
-            let row = u16::from_le_bytes([stream[at], stream[at + 1]]);
-            let number = rows.partition_point(|other| *other < row);
-            stream[at..at + 2].copy_from_slice(&u16::try_from(number).unwrap_or(row).to_le_bytes());
+    /// Numbers its rows and its columns from 0, in their order; what they were numbered before.
+    fn number_anew(self, stream: &mut [u8]) -> Places {
+        let places =
+            Places { rows: self.rows.into_iter().collect(), columns: self.columns.into_iter().collect() };
+        let mut anew = |at: usize, places: &[u16]| {
+            let place = number(stream, at);
+            let nth = places.partition_point(|other| *other < place);
+            stream[at..at + 2].copy_from_slice(&u16::try_from(nth).unwrap_or(place).to_le_bytes());
+        };
+        for (at, last_at) in self.cells {
+            anew(at, &places.rows);
+            anew(at + 2, &places.columns);
+            if let Some(at) = last_at {
+                anew(at, &places.columns);
+            }
         }
-        rows
+        places
     }
+}
+
+/// The number at this place; 0 where there is none.
+fn number(stream: &[u8], at: usize) -> u16 {
+    stream.get(at..).and_then(|rest| rest.first_chunk::<2>()).map_or(0, |number| u16::from_le_bytes(*number))
 }
 
 /// A record: its type, and where its data is.

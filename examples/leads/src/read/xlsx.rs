@@ -1,6 +1,9 @@
 //! Workbooks (`.xlsx`), cell by cell.
 
-use std::io::{Cursor, Read};
+use std::{
+    collections::HashSet,
+    io::{Cursor, Read},
+};
 
 use calamine::{DataRef, Reader, Xlsx, XlsxError};
 use csv::StringRecord;
@@ -76,25 +79,51 @@ fn shown(cell: &DataRef<'_>) -> String {
 
 type Archive<'a> = ZipArchive<Cursor<&'a [u8]>>;
 
-/// Unpacks every part once that may be read, into nothing: what an archive says of its sizes may be a lie. Text that does not
-/// end is refused too, since the parts' texts, unlike the worksheets, are held in memory as a whole.
+/// Unpacks every part once that is read, into nothing: what an archive says of its sizes may be a lie. Text that does not end is
+/// refused too, since the parts' texts, unlike the worksheets, are held in memory as a whole.
 fn refuse_bombs(file: &Cursor<Vec<u8>>) -> Result<(), ReadError> {
     let mut archive = guarded(|| ZipArchive::new(Cursor::new(file.get_ref().as_slice())))?;
     refuse_others(&mut archive)?;
     let mut budget = Budget::default();
-    let named = named_by_the_workbook(&mut archive, &mut budget)?;
+    let named = named(&mut archive, &mut budget)?;
     for index in 0..archive.len() {
         let Some(mut part) = Part::open(&mut archive, index) else { continue };
-        if part.may_be_read(&named) {
-            let held = part.is_held();
+        if part.is_read(&named) {
             // Room is made for so many strings before there is one.
             if part.says_of_strings() > MAX_CELLS {
                 return Err(ReadError::WorkbookExpands);
             }
-            budget.unpack(&mut part, held, |_| {})?;
+            let (is_held, is_workbook) = (part.is_held(), part.is_workbook());
+            let mut text = Vec::new();
+            budget.unpack(&mut part, is_held, |bytes| {
+                if is_workbook {
+                    text.extend_from_slice(bytes);
+                }
+            })?;
+            refuse_repeated(&text)?;
         }
     }
     Ok(())
+}
+
+/// A worksheet that is listed again and again would be read again and again.
+fn refuse_repeated(workbook: &[u8]) -> Result<(), ReadError> {
+    let text = String::from_utf8_lossy(workbook);
+    let mut seen = HashSet::new();
+    for element in text.split('<').filter(|element| is_called(element, "sheet")) {
+        let id = element.split_once(":id=").map(|(_, id)| id.trim_start_matches(['"', '\'']));
+        let id = id.and_then(|id| id.split(['"', '\'']).next());
+        if id.is_some_and(|id| !seen.insert(id)) {
+            return Err(damaged(std::io::Error::other("a worksheet is listed twice")));
+        }
+    }
+    Ok(())
+}
+
+/// Whether an element, without its bracket, has this name, with a prefix or without.
+fn is_called(element: &str, name: &str) -> bool {
+    let called = element.split(|letter: char| letter.is_whitespace() || "/>".contains(letter)).next();
+    called.is_some_and(|called| called.rsplit(':').next() == Some(name))
 }
 
 /// Other archives that are spreadsheets.
@@ -109,9 +138,9 @@ fn refuse_others(archive: &mut Archive<'_>) -> Result<(), ReadError> {
     Ok(())
 }
 
-/// What is said of worksheets in the relationships of a workbook, in lower case. A part whose name stands in it may be one,
-/// whatever it is called.
-fn named_by_the_workbook(archive: &mut Archive<'_>, budget: &mut Budget) -> Result<String, ReadError> {
+/// The relationships that name a workbook or its sheets, in lower case. A part whose name stands in one is read, whatever it is
+/// called; each only once.
+fn named(archive: &mut Archive<'_>, budget: &mut Budget) -> Result<String, ReadError> {
     let mut named = String::new();
     for index in 0..archive.len() {
         let Some(mut part) = Part::open(archive, index) else { continue };
@@ -119,8 +148,20 @@ fn named_by_the_workbook(archive: &mut Archive<'_>, budget: &mut Budget) -> Resu
             let mut text = Vec::new();
             budget.unpack(&mut part, true, |bytes| text.extend_from_slice(bytes))?;
             let text = String::from_utf8_lossy(&text).to_lowercase();
-            if text.contains("/worksheet") {
-                named += &text;
+            let is_read = |element: &&str| {
+                ["sheet\"", "sheet'", "/officedocument\"", "/officedocument'"]
+                    .iter()
+                    .any(|kind| element.contains(kind))
+            };
+            let mut targets = HashSet::new();
+            for element in text.split('<').filter(is_read) {
+                let target =
+                    element.split_once("target=").map(|(_, target)| target.trim_start_matches(['"', '\'']));
+                let target = target.and_then(|target| target.split(['"', '\'']).next()).unwrap_or_default();
+                if !targets.insert(target.trim_start_matches("/xl/").to_owned()) {
+                    return Err(damaged(std::io::Error::other("a part is named twice")));
+                }
+                named += element;
             }
         }
     }
@@ -135,6 +176,8 @@ struct Part<'a, 'f> {
     rest: zip::read::ZipFile<'a, Cursor<&'f [u8]>>,
 }
 
+/// The parts that have a name of their own; relationships say what the others are.
+const FIXED: [&str; 4] = ["sharedstrings.xml", "styles.xml", "theme1.xml", ".rels"];
 /// How much of a part is looked at to find out what it is.
 const BEGIN: u64 = 4 << 10;
 
@@ -148,13 +191,15 @@ impl<'a, 'f> Part<'a, 'f> {
         Some(Self { name, begin, rest })
     }
 
-    /// XML is, and what is called so, or named by the workbook. Pictures, settings of printers and the like are not.
-    fn may_be_read(&self, named: &str) -> bool {
-        let blank =
-            |byte: &u8| byte.is_ascii_whitespace() || [0xef, 0xbb, 0xbf, 0xfe, 0xff, 0].contains(byte);
-        let is_xml = self.begin.iter().find(|byte| !blank(byte)) == Some(&b'<');
+    /// Whether it is opened at all. Pictures, pivot tables and the like are not.
+    fn is_read(&self, named: &str) -> bool {
         let file = self.name.rsplit('/').next().unwrap_or_default();
-        is_xml || [".xml", ".rels"].iter().any(|end| file.ends_with(end)) || named.contains(file)
+        FIXED.iter().any(|end| file.ends_with(end)) || named.contains(file)
+    }
+
+    fn is_workbook(&self) -> bool {
+        let text = String::from_utf8_lossy(&self.begin);
+        text.split('<').any(|element| is_called(element, "workbook"))
     }
 
     /// How many strings it says it has.
@@ -169,9 +214,8 @@ impl<'a, 'f> Part<'a, 'f> {
     /// Worksheets are read cell by cell.
     fn is_held(&self) -> bool {
         let text = String::from_utf8_lossy(&self.begin);
-        let fixed = ["sharedstrings.xml", "styles.xml", "workbook.xml", "theme1.xml", ".rels"];
-        !(text.contains("worksheet") && text.contains("spreadsheetml"))
-            || fixed.iter().any(|end| self.name.ends_with(end))
+        let is_sheet = text.split('<').any(|element| is_called(element, "worksheet"));
+        !is_sheet || FIXED.iter().any(|end| self.name.ends_with(end))
     }
 }
 
