@@ -398,7 +398,7 @@ mutants! {
     }
     "crates/status-http/src/limits.rs" {
         "gives one owner all places":
-            "if count >= self.most {" => "if count >= self.most + 1_000 {", [kit("interface", "at_once")];
+            "if count >= self.most {" => "if count >= self.most + 1_000 {", [kit("interface", "asks_so_many")];
         "never gives a place back":
             "*count -= 1;" => "*count -= 0;", [kit("interface", "at_once")];
         "counts no strangers":
