@@ -6,6 +6,7 @@ use axum::http::HeaderName;
 use clap::Parser;
 use leads::NormaliserKind;
 use status_core::Policy;
+use status_http::Limits;
 
 /// Serves the CRM import: upload a list of leads, watch it being processed, see the leads.
 #[derive(Clone, Debug, Parser)]
@@ -59,10 +60,10 @@ pub struct Config {
     #[arg(long, env = "STATUS_COOKIE_KEY_FILE")]
     pub cookie_key_file: Option<PathBuf>,
     /// The most jobs of one visitor that are not over.
-    #[arg(long, env = "STATUS_MAX_OPEN_JOBS", default_value_t = 64)]
+    #[arg(long, env = "STATUS_MAX_OPEN_JOBS", default_value_t = Limits::default().open_jobs)]
     pub max_open_jobs: usize,
     /// The most streams of one visitor.
-    #[arg(long, env = "STATUS_MAX_STREAMS", default_value_t = 64)]
+    #[arg(long, env = "STATUS_MAX_STREAMS", default_value_t = Limits::default().streams)]
     pub max_streams: usize,
     /// The header by which a proxy in front says where a request comes from, such as x-forwarded-for; only if every request
     /// comes through it.

@@ -208,6 +208,7 @@ fn what_cannot_be_read_says_why() {
         (b"PK\x03\x04 and then nothing".to_vec(), "workbook-damaged"),
         (b"\xd0\xcf\x11\xe0 and then nothing".to_vec(), "workbook-damaged"),
         (wide.into_bytes(), "too-many-columns"),
+        (hostile::encrypted_xls(), "workbook-encrypted"),
     ] {
         let error = rows_of(Cursor::new(&bytes)).expect_err(code);
         assert_eq!(error.code(), code, "{error}");

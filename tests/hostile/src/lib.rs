@@ -100,12 +100,19 @@ pub fn bomb(name: &str, begin: &str, filling: &str, mib: usize, end: &str) -> Ve
     })
 }
 
+type Zip = ZipWriter<Cursor<Vec<u8>>>;
+
 /// A sound workbook, of which one part is another.
-fn with_part(name: &str, write: impl FnOnce(&mut ZipWriter<Cursor<Vec<u8>>>)) -> Vec<u8> {
-    let mut good = ZipArchive::new(Cursor::new(workbook())).expect("a zip");
+fn with_part(name: &str, write: impl FnOnce(&mut Zip)) -> Vec<u8> {
+    replaced(workbook(), name, write)
+}
+
+/// The archive with another part of this name, instead of the one it may have.
+fn replaced(archive: Vec<u8>, name: &str, write: impl FnOnce(&mut Zip)) -> Vec<u8> {
+    let mut archive = ZipArchive::new(Cursor::new(archive)).expect("a zip");
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-    for index in 0..good.len() {
-        let part = good.by_index_raw(index).expect("a part");
+    for index in 0..archive.len() {
+        let part = archive.by_index_raw(index).expect("a part");
         if !part.name().expect("a name").eq_ignore_ascii_case(name) {
             zip.raw_copy_file(part).expect("copied");
         }
@@ -116,69 +123,49 @@ fn with_part(name: &str, write: impl FnOnce(&mut ZipWriter<Cursor<Vec<u8>>>)) ->
     zip.finish().expect("finished").into_inner()
 }
 
+/// The archive with this part's text changed.
+fn changed(archive: Vec<u8>, name: &str, change: impl FnOnce(String) -> String) -> Vec<u8> {
+    let mut parts = ZipArchive::new(Cursor::new(archive.as_slice())).expect("a zip");
+    let text = std::io::read_to_string(parts.by_name(name).expect("there")).expect("text");
+    let text = change(text);
+    replaced(archive, name, |zip| zip.write_all(text.as_bytes()).expect("written"))
+}
+
 /// A workbook whose only worksheet is a part of this name, which begins like no worksheet.
 fn renamed_sheet(name: &str, mib: usize) -> Vec<u8> {
     let target = name.strip_prefix("xl/").expect("beside the workbook");
-    let mut book = ZipArchive::new(Cursor::new(bomb(name, "\x01PNG", "x", mib, ""))).expect("a zip");
-    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
-    for index in 0..book.len() {
-        let part = book.by_index_raw(index).expect("a part");
-        if part.name().expect("a name") != "xl/_rels/workbook.xml.rels" {
-            zip.raw_copy_file(part).expect("copied");
-        }
-    }
-    let mut rels = book.by_name("xl/_rels/workbook.xml.rels").expect("there");
-    let rels = std::io::read_to_string(&mut rels).expect("text").replace("worksheets/sheet1.xml", target);
-    zip.start_file("xl/_rels/workbook.xml.rels", options).expect("a part");
-    zip.write_all(rels.as_bytes()).expect("written");
-    zip.finish().expect("finished").into_inner()
+    let book = bomb(name, "\x01PNG", "x", mib, "");
+    changed(book, "xl/_rels/workbook.xml.rels", |rels| rels.replace("worksheets/sheet1.xml", target))
 }
 
 /// A workbook whose only part of so many MiB is so many worksheets.
 fn repeated_sheet(times: usize, mib: usize) -> Vec<u8> {
-    let end = "</sheetData></worksheet>";
-    let mut book = ZipArchive::new(Cursor::new(bomb(SHEET, SHEET_BEGIN, "<x/>", mib, end))).expect("a zip");
-    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
-    for index in 0..book.len() {
-        let part = book.by_index_raw(index).expect("a part");
-        if part.name().expect("a name") != "xl/workbook.xml" {
-            zip.raw_copy_file(part).expect("copied");
-        }
-    }
-    let mut workbook = book.by_name("xl/workbook.xml").expect("there");
-    let workbook = std::io::read_to_string(&mut workbook).expect("text");
+    let book = bomb(SHEET, SHEET_BEGIN, "<x/>", mib, "</sheetData></worksheet>");
     let sheets: String =
         (1..=times).map(|n| format!(r#"<sheet name="S{n}" sheetId="{n}" r:id="rId1"/>"#)).collect();
-    let (before, rest) = workbook.split_once("<sheets>").expect("sheets");
-    let (_, after) = rest.split_once("</sheets>").expect("sheets");
-    zip.start_file("xl/workbook.xml", options).expect("a part");
-    zip.write_all(format!("{before}<sheets>{sheets}</sheets>{after}").as_bytes()).expect("written");
-    zip.finish().expect("finished").into_inner()
+    changed(book, "xl/workbook.xml", |workbook| {
+        let (before, rest) = workbook.split_once("<sheets>").expect("sheets");
+        let (_, after) = rest.split_once("</sheets>").expect("sheets");
+        format!("{before}<sheets>{sheets}</sheets>{after}")
+    })
 }
 
 /// A sound workbook with parts that are of no use for its rows: pictures with long texts, data of its connections, copies of
 /// its rows for pivot tables.
 pub fn with_other_parts() -> Vec<u8> {
-    let mut book = ZipArchive::new(Cursor::new(workbook())).expect("a zip");
-    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-    for index in 0..book.len() {
-        zip.raw_copy_file(book.by_index_raw(index).expect("a part")).expect("copied");
-    }
-    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
-    for (name, begin, mib) in [
+    let parts = [
         ("xl/media/image1.svg", "<svg><image href='data:", 1),
         ("customXml/item1.xml", "<DataMashup>", 1),
         ("xl/pivotCache/pivotCacheRecords1.xml", "<pivotCacheRecords>", 150),
         ("xl/drawings/vmlDrawing1.vml", "<xml>", 1),
-    ] {
-        zip.start_file(name, options).expect("a part");
-        zip.write_all(begin.as_bytes()).expect("written");
-        let block = "A".repeat(MIB);
-        (0..mib).for_each(|_| zip.write_all(block.as_bytes()).expect("written"));
-    }
-    zip.finish().expect("finished").into_inner()
+    ];
+    parts.into_iter().fold(workbook(), |book, (name, begin, mib)| {
+        replaced(book, name, |zip| {
+            zip.write_all(begin.as_bytes()).expect("written");
+            let block = "A".repeat(MIB);
+            (0..mib).for_each(|_| zip.write_all(block.as_bytes()).expect("written"));
+        })
+    })
 }
 
 /// "A billion laughs."
@@ -203,6 +190,17 @@ pub fn spread(width: u16) -> Vec<(u16, u16)> {
 /// An old workbook: in each sheet a small table of people, and numbers in these cells (row, column) beside it. Each sheet says
 /// that it is as large as can be.
 pub fn xls(sheets: usize, cells: &[(u16, u16)]) -> Vec<u8> {
+    old_workbook(sheets, cells, &[])
+}
+
+/// An old workbook that is said to be encrypted: what its records hold is noise.
+pub fn encrypted_xls() -> Vec<u8> {
+    // FILEPASS, by RC4.
+    old_workbook(1, &[(7, 0xFFFF)], &[0x2F, 0, 2, 0, 1, 0])
+}
+
+/// `first` comes first of its globals.
+fn old_workbook(sheets: usize, cells: &[(u16, u16)], first: &[u8]) -> Vec<u8> {
     let record = |kind: u16, data: &[u8]| {
         let len = u16::try_from(data.len()).expect("a short record");
         [&kind.to_le_bytes()[..], &len.to_le_bytes(), data].concat()
@@ -236,9 +234,11 @@ pub fn xls(sheets: usize, cells: &[(u16, u16)]) -> Vec<u8> {
         sheet.extend(record(0x0203, &[&place(*row, *column)[..], &1.0_f64.to_le_bytes()].concat()));
     }
     sheet.extend(&end);
-    let globals: usize =
-        begin(0x0005).len() + (0..sheets).map(|number| bound(number, 0).len()).sum::<usize>() + end.len();
-    let mut stream = begin(0x0005);
+    let globals: usize = begin(0x0005).len()
+        + first.len()
+        + (0..sheets).map(|number| bound(number, 0).len()).sum::<usize>()
+        + end.len();
+    let mut stream = [&begin(0x0005)[..], first].concat();
     (0..sheets).for_each(|number| stream.extend(bound(number, globals + number * sheet.len())));
     stream.extend(&end);
     (0..sheets).for_each(|_| stream.extend(&sheet));

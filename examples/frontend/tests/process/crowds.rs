@@ -1,24 +1,14 @@
 //! Crowds, in a program that may have 1,024 files: nobody else notices.
 
-use std::{net::TcpStream, process::Stdio};
+use std::net::TcpStream;
 
 use super::{
-    BufRead, BufReader, Command, Duration, Instant, Read, Running, Write, answer, as_visitor, create, header,
-    upload_as, visitor, wait_for,
+    Duration, Instant, Read, Running, Write, answer, as_visitor, create, header, upload_as, visitor, wait_for,
 };
 
-/// Starts the program as a shell does that bounds its open files, whatever it would like to have.
+/// Whatever it would like to have.
 fn with_few_files(flags: &[&str]) -> Running {
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 1024; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_frontend")]);
-    command.args(["--listen", "127.0.0.1:0"]).args(flags).env("RUST_LOG", "warn");
-    let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().expect("piped"))
-        .read_line(&mut line)
-        .expect("it says where it listens");
-    let address = line.trim().strip_prefix("Listening on http://").expect("an address").to_owned();
-    Running { child, address }
+    Running::bounded("-n 1024", flags)
 }
 
 /// Whoever comes beside the crowd finds the server healthy, 99 times of 100 within 50 ms, and has a row imported.

@@ -1,25 +1,12 @@
 //! Files that are meant to hurt, in a program that has eight gigabytes of addresses: nobody else notices.
 
-use std::{fs, path::Path, process::Stdio};
+use std::{fs, path::Path};
 
-use super::{
-    BufRead, BufReader, Command, Duration, Instant, Running, Write, answer, create, upload, wait_for,
-};
+use super::{Duration, Instant, Running, Write, answer, create, upload, wait_for};
 
-/// Starts the program as a shell does that bounds it.
+/// With eight gigabytes of addresses.
 fn bounded(data: &Path) -> Running {
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -v 8388608; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_frontend")]);
-    command
-        .args(["--listen", "127.0.0.1:0", "--data", data.to_str().expect("UTF-8")])
-        .env("RUST_LOG", "warn");
-    let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().expect("piped"))
-        .read_line(&mut line)
-        .expect("it says where it listens");
-    let address = line.trim().strip_prefix("Listening on http://").expect("an address").to_owned();
-    Running { child, address }
+    Running::bounded("-v 8388608", &["--data", data.to_str().expect("UTF-8")])
 }
 
 /// Somebody new uploads a file; where the job is, and the cookie.

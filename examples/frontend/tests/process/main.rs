@@ -18,8 +18,18 @@ struct Running {
 
 impl Running {
     fn start(flags: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_frontend"));
-        command.args(["--listen", "127.0.0.1:0"]).args(flags).env("RUST_LOG", "warn").stdout(Stdio::piped());
+        Self::of(Command::new(env!("CARGO_BIN_EXE_frontend")).args(flags))
+    }
+
+    /// Started as a shell does that bounds what it may have: `-n 1024`, say.
+    fn bounded(bound: &str, flags: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit {bound}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_frontend")]);
+        Self::of(shell.args(flags))
+    }
+
+    fn of(command: &mut Command) -> Self {
+        command.args(["--listen", "127.0.0.1:0"]).env("RUST_LOG", "warn").stdout(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
         let mut line = String::new();
         let out = child.stdout.take().expect("piped");
